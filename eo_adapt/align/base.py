@@ -1,0 +1,152 @@
+"""What an alignment sees, and the moments at which it may act. Imports torch only."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+PAIRS = ("pooled", "each")
+Pairing = Literal["pooled", "each"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One domain as the model saw it in one step; ``*S`` is () for parcels, (H, W) for maps.
+
+    Attributes:
+        features: (B, D, *S), what the alignment looks at.
+        logits: (B, K, *S').
+        inputs: Opaque: whatever the model was called with.
+        domain: Position of the domain in (*sources, *targets).
+        labels: (B, *S') int64, negative where unknown; None on an unlabelled domain.
+        lonlat: (B, 2) degrees, WGS 84.
+        days: (B, T) days since 1 January of the label year; None without a time axis.
+    """
+
+    features: Tensor
+    logits: Tensor
+    inputs: Any
+    domain: int
+    labels: Tensor | None = None
+    lonlat: Tensor | None = None
+    days: Tensor | None = None
+
+    def rows(self) -> Tensor:
+        """Features as (N, D) float32: one row a parcel, or one a map cell."""
+        return self.features.movedim(1, -1).flatten(0, -2).float()
+
+
+Views = tuple[View, ...]
+
+
+def rows(views: Views) -> Tensor:
+    """Feature rows of several domains, pooled: (N, D) float32."""
+    return torch.cat([view.rows() for view in views])
+
+
+def pairs(sources: Views, targets: Views, how: Pairing) -> list[tuple[Tensor, Tensor]]:
+    """Which feature rows are compared with which.
+
+    Args:
+        sources: Views of the source domains.
+        targets: Views of the target domains.
+        how: ``pooled``: all sources together with all targets together. ``each``: every source with every target.
+
+    Returns:
+        (N, D), (M, D) float32 pairs.
+    """
+    if how == "pooled":
+        return [(rows(sources), rows(targets))]
+    return [(source.rows(), target.rows()) for source in sources for target in targets]
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse an option that is not among the allowed ones, naming all of them."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {list(allowed)}; got {value!r}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the trainer lends an alignment for one step.
+
+    Attributes:
+        model: inputs -> (features, logits).
+        criterion: (logits, labels) -> scalar, the task loss.
+        scope: Enter it around any extra forward pass over a domain, the teacher's too.
+        progress: 0 at the first optimiser step, 1 at the last.
+    """
+
+    model: nn.Module
+    criterion: Callable[[Tensor, Tensor], Tensor]
+    scope: Callable[[int], AbstractContextManager[None]]
+    progress: float
+
+
+class Alignment(nn.Module):
+    """Base of every method; on its own it is the source-only baseline.
+
+    A method overrides the moments it needs; each is a no-op here. ``loss`` returns unweighted terms, ``forward``
+    weighs them.
+
+    Attributes:
+        needs: View fields read beyond features and logits; checked before any data are read.
+        needs_target: Whether training makes no sense without a target domain.
+        uses_target_labels: True for oracles only; stamped on every result.
+        learns_at_test: Whether ``predict`` needs gradients.
+    """
+
+    needs: frozenset[str] = frozenset()
+    needs_target: bool = False
+    uses_target_labels: ClassVar[bool] = False
+    learns_at_test: bool = False
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{type(self).__name__}.weight must be a finite number >= 0; got {weight}")
+        self.weight = weight
+
+    def attach(self, model: nn.Module, width: int, domains: int) -> None:
+        """Once, before the optimiser exists: add parameters, swap layers, copy a teacher."""
+
+    def edit(self, sources: tuple[Any, ...], targets: tuple[Any, ...], step: Step) -> tuple[Any, Any]:
+        """Before the forward passes: input-level adaptation. Gets and returns batches, one a domain."""
+        return sources, targets
+
+    def scope(self, domain: int) -> AbstractContextManager[None]:
+        """Around every forward pass over one domain."""
+        return nullcontext()
+
+    def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
+        """Each training step: unweighted loss terms by name."""
+        return {}
+
+    def after_step(self, model: nn.Module) -> None:
+        """Once after each optimiser step."""
+
+    def class_weights(self, recall: Tensor) -> Tensor | None:
+        """Once an epoch: sampling weight a class (K,) from source-validation recall (K,), or None to leave it."""
+        return None
+
+    def predict(self, model: nn.Module, inputs: Any) -> Tensor:
+        """At test time, inside ``scope(domain)``: logits (B, K, *S') of one batch."""
+        logits: Tensor = model(inputs)[1]
+        return logits
+
+    def export(self, model: nn.Module, domain: int) -> nn.Module:
+        """A plain copy of the network for one domain: same logits, no scope needed, no helper parts."""
+        return copy.deepcopy(model)
+
+    def forward(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
+        """Weighted loss terms by name, computed in float32 whatever autocast says."""
+        device = sources[0].features.device.type if sources else "cpu"
+        with torch.autocast(device, enabled=False):
+            terms = self.loss(sources, targets, step)
+        return {name: self.weight * term for name, term in terms.items()}

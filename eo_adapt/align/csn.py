@@ -1,0 +1,96 @@
+"""CSN: cross-sensor normalisation, one set of batch-norm statistics a domain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .base import Alignment, check_choice
+
+Affine = Literal["shared", "per_domain"]
+AFFINES = ("shared", "per_domain")
+
+# One value for every DomainNorm, so that deep copies (an EMA teacher) follow the same scope.
+_domain: ContextVar[int | None] = ContextVar("domain", default=None)
+
+
+class DomainNorm(nn.Module):
+    """A batch norm (1d, 2d, 3d, Sync) that keeps one set of statistics a domain.
+
+    Args:
+        norm: The layer to split. Its running statistics become those of every domain; it keeps existing as the
+            template of ``fold``.
+        domains: Number of domains.
+        affine: ``shared`` gain and shift for all domains, or ``per_domain``.
+    """
+
+    def __init__(self, norm: _BatchNorm, domains: int, affine: Affine = "shared") -> None:
+        super().__init__()
+        self.shared = affine == "shared" and norm.affine
+        self.norms = nn.ModuleList(copy.deepcopy(norm) for _ in range(domains))
+        if self.shared:  # the very same Parameter in each: one tensor for the optimiser
+            for other in self.norms:
+                other.weight, other.bias = norm.weight, norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        domain = _domain.get()
+        if domain is None:
+            raise RuntimeError(
+                "this network keeps batch-norm statistics per domain and does not know which one it is looking at: "
+                "wrap the call in `with alignment.scope(domain):`, or use `alignment.export(model, domain)`"
+            )
+        normed: Tensor = self.norms[domain](x)
+        return normed
+
+    def fold(self, domain: int) -> _BatchNorm:
+        """The plain batch norm of one domain: same outputs in eval mode."""
+        return cast(_BatchNorm, copy.deepcopy(self.norms[domain]))
+
+
+class CSN(Alignment):
+    """Splits every batch norm of the network by domain.
+
+    Source: Wang et al. 2022 (LoveCS, ISPRS 190) for the idea; Chang et al. 2019 (arXiv:1906.03950) and Li et al. 2017
+    (AdaBN, arXiv:1603.04779) for per-domain statistics. Deviation from LoveCS: any number of domains.
+
+    Args:
+        affine: ``shared`` (only statistics differ) or ``per_domain`` gain and shift. The affine of an unlabelled
+            domain gets a gradient only from alignment terms.
+    """
+
+    def __init__(self, affine: Affine = "shared") -> None:
+        super().__init__()
+        check_choice("csn.affine", affine, AFFINES)
+        self.affine = affine
+
+    def attach(self, model: nn.Module, width: int, domains: int) -> None:
+        plain = [(p, n, c) for p in model.modules() for n, c in p.named_children() if isinstance(c, _BatchNorm)]
+        if not plain:
+            raise ValueError(
+                "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
+            )
+        for parent, name, norm in plain:
+            setattr(parent, name, DomainNorm(norm, domains, self.affine))
+
+    @contextmanager
+    def scope(self, domain: int) -> Iterator[None]:
+        token = _domain.set(domain)
+        try:
+            yield
+        finally:
+            _domain.reset(token)
+
+    @torch.no_grad()
+    def export(self, model: nn.Module, domain: int) -> nn.Module:
+        plain = copy.deepcopy(model)
+        split = [(p, n, c) for p in plain.modules() for n, c in p.named_children() if isinstance(c, DomainNorm)]
+        for parent, name, norm in split:
+            setattr(parent, name, norm.fold(domain))
+        return plain

@@ -1,0 +1,75 @@
+"""DANN: a domain classifier behind a gradient reversal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Alignment, Step, Views, rows
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * grads[0], None
+
+
+def reverse_gradient(x: Tensor, strength: float) -> Tensor:
+    """x forward, -strength * gradient backward (Ganin et al. 2016, arXiv:1505.07818, eq. 8-9)."""
+    reversed_x: Tensor = _Reverse.apply(x, strength)  # type: ignore[no-untyped-call]
+    return reversed_x
+
+
+def ramp(progress: float, gamma: float = 10.0) -> float:
+    """Reversal strength in [0, 1): 2 / (1 + exp(-gamma * progress)) - 1 (Ganin et al. 2016, sec. 5.2.2)."""
+    return 2 / (1 + math.exp(-gamma * progress)) - 1
+
+
+class DANN(Alignment):
+    """Features from which a critic cannot tell the domain; K domains are K classes of the critic.
+
+    The term is the critic's cross-entropy averaged over domains, so that a large domain does not rule it.
+
+    Args:
+        weight: Factor of the whole term: the critic's gradient and the encoder's.
+        strength: Factor of the reversed gradient alone, at the end of the ramp: the encoder's, not the critic's.
+        gamma: Steepness of the ramp of ``strength`` over training progress; 0 leaves the encoder alone.
+        hidden: Width of the critic's hidden layer.
+    """
+
+    needs_target = True
+
+    def __init__(self, weight: float = 1.0, strength: float = 1.0, gamma: float = 10.0, hidden: int = 256) -> None:
+        super().__init__(weight)
+        if strength < 0 or gamma < 0 or hidden < 1:
+            raise ValueError(
+                f"dann needs strength >= 0, gamma >= 0, hidden >= 1; got strength={strength}, gamma={gamma}, "
+                f"hidden={hidden}"
+            )
+        self.strength, self.gamma, self.hidden = strength, gamma, hidden
+
+    def attach(self, model: nn.Module, width: int, domains: int) -> None:
+        if domains < 2:
+            raise ValueError(f"DANN tells domains apart, so it needs at least 2; got {domains}")
+        # One critic for all domains; lives on the model's device once the trainer moves the module.
+        self.critic = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, domains))
+
+    def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
+        views = (*sources, *targets)
+        strength = self.strength * ramp(step.progress, self.gamma)
+        logits = self.critic(reverse_gradient(rows(views), strength))
+        sizes = [view.features.numel() // view.features.shape[1] for view in views]
+        terms = [
+            F.cross_entropy(part, torch.full((len(part),), view.domain, device=part.device))
+            for part, view in zip(logits.split(sizes), views, strict=True)
+        ]
+        return {"domain": torch.stack(terms).mean()}

@@ -1,0 +1,154 @@
+"""The one prepared form of every dataset: index.parquet (GeoParquet) + flat memory-mapped arrays.
+
+Why flat arrays: docs/architecture.md has the measurement. The layout of the arrays is in :mod:`.ragged`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..types import Inputs, Observation
+from .ragged import Ragged
+from .records import Sensor
+
+FORMAT = 1
+DOMAIN_COLUMNS = ("country", "region", "year", "sensor")
+
+
+class StoreError(ValueError):
+    """A store that cannot be read: not there, of another format, or damaged."""
+
+
+class Store:
+    """A prepared dataset, opened for reading.
+
+    Args:
+        path: The store's folder.
+
+    Raises:
+        FileNotFoundError: If there is no store; says which command prepares one.
+        StoreError: If its format is another one or a file is missing or cut short.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        about = self.path / "store.json"
+        if not about.is_file():
+            raise FileNotFoundError(
+                f"no prepared store at {self.path}; make one with `python -m eo_adapt.prepare recipe=<name> "
+                f"raw=<folder of the raw files> out={self.path}`"
+            )
+        self.about: dict[str, Any] = json.loads(about.read_text())
+        if self.about.get("format") != FORMAT:
+            raise StoreError(
+                f"the store at {self.path} has format {self.about.get('format')}, this version reads format {FORMAT}; "
+                f"prepare it again: python -m eo_adapt.prepare recipe={self.about.get('recipe')} out={self.path} "
+                "force=true"
+            )
+        self._check_sizes()
+        self.sensors = {
+            name: Sensor(**{**spec, "bands": tuple(spec["bands"])}) for name, spec in self.about["sensors"].items()
+        }
+
+    def _check_sizes(self) -> None:
+        for name, size in self.about["files"].items():
+            path = self.path / name
+            found = path.stat().st_size if path.is_file() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found} bytes instead of {size}"
+                raise StoreError(
+                    f"the store at {self.path} is damaged: {name} {state}; prepare it again with "
+                    f"`python -m eo_adapt.prepare recipe={self.about.get('recipe')} out={self.path} force=true`"
+                )
+
+    def __len__(self) -> int:
+        return int(self.about["parcels"])
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row a parcel, without the geometry (that needs no geo stack)."""
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(self.path / "index.parquet")
+        frame: pd.DataFrame = file.read(columns=[c for c in file.schema_arrow.names if c != "geometry"]).to_pandas()
+        return frame
+
+    @cached_property
+    def lonlat(self) -> Tensor:
+        """(N, 2) float32 degrees."""
+        return torch.from_numpy(self.index[["lon", "lat"]].to_numpy(np.float32))
+
+    @cached_property
+    def attributes(self) -> Tensor | None:
+        """(N, A) float32 parcel attributes, or None."""
+        path = self.path / "attributes.npy"
+        return torch.from_numpy(np.load(path)) if path.exists() else None
+
+    @cached_property
+    def arrays(self) -> dict[str, Ragged]:
+        """Sensor name -> arrays, mapped on first use."""
+        return {name: Ragged.open(self.path / name, sensor) for name, sensor in self.sensors.items()}
+
+    def rows(self, select: Mapping[str, Any]) -> np.ndarray:
+        """Positions of the parcels that a query admits, ascending.
+
+        Args:
+            select: Column -> admitted value or list of values.
+
+        Raises:
+            LookupError: If a column does not exist.
+        """
+        keep = np.ones(len(self.index), bool)
+        for column, admitted in select.items():
+            if column not in self.index.columns:
+                raise LookupError(f"the index has no column {column!r}; it has {list(self.index.columns)}")
+            values = admitted if isinstance(admitted, Sequence) and not isinstance(admitted, str) else [admitted]
+            keep &= self.index[column].isin(list(values)).to_numpy()
+        return np.flatnonzero(keep)
+
+    def gather(
+        self,
+        rows: Tensor,
+        bands: Mapping[str, Sequence[str]],
+        pixels: int = 32,
+        generator: torch.Generator | None = None,
+        arrays: Mapping[str, Ragged] | None = None,
+    ) -> Inputs:
+        """Inputs of some parcels.
+
+        Args:
+            rows: (B,) int64.
+            bands: Sensor -> band names wanted, in order.
+            pixels: Pixels drawn a parcel, for pixel sets.
+            generator: Source of that draw; None = the same evenly spaced pixels every time.
+            arrays: Resident arrays to read instead of the mapped files.
+        """
+        inputs: dict[str, Observation] = {}
+        for name, wanted in bands.items():
+            ragged = (arrays or self.arrays)[name]
+            numbers = band_numbers(self.sensors[name], wanted, name)
+            chosen = ragged.draw_pixels(rows, pixels, generator) if ragged.is_pixel_set else None
+            inputs[name] = ragged.gather(rows, numbers, chosen)
+        if self.attributes is not None:
+            inputs["attributes"] = Observation(self.attributes[rows.cpu()].to(rows.device))
+        return inputs
+
+
+def band_numbers(sensor: Sensor, wanted: Sequence[str], name: str = "sensor") -> list[int]:
+    """Positions of bands asked for by name.
+
+    Raises:
+        LookupError: Naming the missing bands and those that exist.
+    """
+    if missing := [band for band in wanted if band not in sensor.bands]:
+        raise LookupError(f"{name} has no band {missing}; it has {list(sensor.bands)}")
+    return [sensor.bands.index(band) for band in wanted]

@@ -1,0 +1,115 @@
+"""The simulated countries: real NUTS 3 regions at their real place, crop shares, and how their images look.
+
+Shares are rounded to what such a country grows (Portugal: grassland, oats, maize; Estonia: grassland, wheat, barley,
+rapeseed), floored so that each class can be learnt from a few hundred parcels. They are choices, no statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .crops import CROPS
+
+
+@dataclass(frozen=True)
+class Region:
+    """A NUTS 3 region: code, and a place in its farmland, degrees."""
+
+    nuts: str
+    lon: float
+    lat: float
+
+
+@dataclass(frozen=True)
+class Country:
+    """One country.
+
+    Attributes:
+        code: ISO 3166 alpha-2.
+        regions: Where its parcels lie.
+        shares: Crop name -> weight of its parcels, any sum.
+        private: Crops that no other country of this table, or none of the north, grows.
+        haze: Mean optical depth of the aerosol.
+        moisture: Factor of the soil's red reflectance (dark = moist).
+        soil_slope: Factor of the slope of the soil line.
+        gain: Calibration and illumination factor at 443 nm and at 2202 nm, straight in wavelength between.
+    """
+
+    code: str
+    regions: tuple[Region, ...]
+    shares: Mapping[str, float]
+    private: tuple[str, ...]
+    haze: float
+    moisture: float
+    soil_slope: float
+    gain: tuple[float, float]
+
+
+_ORDER = (
+    "winter_common_soft_wheat", "winter_barley", "winter_rye", "spring_barley", "oats", "winter_rapeseed_rape",
+    "grain_maize_corn_popcorn", "potatoes", "sugar_beet", "peas", "pasture_meadow_grassland_grass", "alfalfa_lucerne",
+)  # fmt: skip
+SHARED = _ORDER
+
+
+def _shares(*weights: float, **private: float) -> dict[str, float]:
+    shares = {**dict(zip(_ORDER, weights, strict=True)), **private}
+    if unknown := sorted(set(shares) - set(CROPS)):
+        raise ValueError(f"shares name crops that are not in CROPS: {unknown}")
+    return shares
+
+
+# shares in percent:   wheat barley rye  spr.b oats rape maize potat beet peas grass lucerne
+COUNTRIES: dict[str, Country] = {
+    country.code: country
+    for country in (
+        Country("PT", (Region("PT184", -7.9, 37.9), Region("PT187", -7.9, 38.6), Region("PT185", -8.6, 39.1),
+                       Region("PT186", -7.6, 39.2)),
+                _shares(10, 7, 5, 7, 13, 4, 14, 7, 4, 6, 18, 5, sunflower=5, rice=5),
+                ("rice",), 0.12, 1.10, 1.06, (1.04, 1.03)),
+        Country("FR", (Region("FRB02", 1.4, 48.3), Region("FRB05", 1.4, 47.6), Region("FRB06", 2.3, 47.9),
+                       Region("FRB01", 2.5, 47.1)),
+                _shares(20, 10, 5, 8, 5, 11, 10, 5, 8, 6, 10, 5, sunflower=7),
+                (), 0.15, 1.03, 1.02, (1.02, 1.01)),
+        Country("AT", (Region("AT125", 16.3, 48.6), Region("AT126", 16.6, 48.3), Region("AT112", 16.8, 47.8),
+                       Region("AT123", 15.6, 48.2)),
+                _shares(17, 9, 8, 8, 5, 6, 14, 6, 7, 5, 10, 7, sunflower=6),
+                (), 0.16, 1.0, 1.0, (1.0, 1.0)),
+        Country("LV", (Region("LV009", 23.7, 56.5), Region("LV003", 22.0, 56.9), Region("LV008", 25.5, 57.3),
+                       Region("LV007", 24.6, 56.9)),
+                _shares(18, 5, 7, 11, 9, 9, 5, 6, 4, 7, 16, 5),
+                (), 0.18, 0.93, 0.97, (0.98, 0.96)),
+        Country("EE", (Region("EE008", 26.6, 58.1), Region("EE009", 25.7, 58.9), Region("EE004", 24.2, 58.5),
+                       Region("EE00A", 27.0, 59.25)),
+                _shares(15, 5, 7, 13, 9, 8, 4, 6, 4, 9, 15, 7, spring_rapeseed_rape=6),
+                ("spring_rapeseed_rape",), 0.19, 0.90, 0.95, (0.97, 0.94)),
+    )
+}  # fmt: skip
+
+
+def typical(name: str) -> float:
+    """Mean over all countries of an attribute that is a number: what a knob at 0 uses everywhere."""
+    return sum(float(getattr(country, name)) for country in COUNTRIES.values()) / len(COUNTRIES)
+
+
+def crop_shares(country: Country, priors: float, private_class: float) -> dict[str, float]:
+    """Crop name -> share of a country's parcels, summing to 1.
+
+    Args:
+        country: The country.
+        priors: 0 = the mean over all countries for the shared crops, 1 = the country's own.
+        private_class: Factor of the weight of crops that not every country grows; 0 leaves them out.
+    """
+    if country.code not in COUNTRIES:
+        raise ValueError(f"no country {country.code!r}; allowed: {sorted(COUNTRIES)}")
+    totals = {code: sum(other.shares[name] for name in SHARED) for code, other in COUNTRIES.items()}
+    weights: dict[str, float] = {}
+    for name in SHARED:
+        mean = sum(other.shares[name] / totals[code] for code, other in COUNTRIES.items()) / len(COUNTRIES)
+        weights[name] = (1 - priors) * mean + priors * country.shares[name] / totals[country.code]
+    for name in country.shares:
+        if name not in SHARED and private_class > 0:
+            weights[name] = private_class * country.shares[name] / totals[country.code]
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}

@@ -1,0 +1,48 @@
+"""When the satellites pass and which of these dates are free of clouds.
+
+Two satellites together repeat an orbit every 5 days (ESA, Sentinel-2 mission). A village lies in one swath, or in the
+overlap of two. Swath and clouds follow the same law in every country, so that neither the number of dates nor their list
+tells a country; clouds come in spells (a first-order autoregression) and are those of a village, some 20 km wide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from .climate import DAYS
+
+Mask = npt.NDArray[np.bool_]
+
+REPEAT = 5  # days
+OVERLAP = 0.4  # share of the villages that two orbits see
+SPELL = 0.6  # correlation of cloudiness from one day to the next
+
+
+def passes(rng: np.random.Generator, villages: int) -> Mask:
+    """(V, 365) True on days with an acquisition."""
+    first = rng.integers(0, REPEAT, villages)
+    second = (first + rng.integers(1, REPEAT, villages)) % REPEAT
+    both = rng.random(villages) < OVERLAP
+    phase = np.arange(DAYS) % REPEAT
+    return np.asarray((phase == first[:, None]) | (both[:, None] & (phase == second[:, None])))
+
+
+def clear_sky(rng: np.random.Generator, villages: int, cloud_share: float) -> Mask:
+    """(V, 365) True on clear days; ``cloud_share`` (0..1) of the days are cloudy."""
+    shocks = rng.normal(0, 1, (villages, DAYS))
+    state = np.empty_like(shocks)
+    state[:, 0] = shocks[:, 0]
+    for day in range(1, DAYS):
+        state[:, day] = SPELL * state[:, day - 1] + np.sqrt(1 - SPELL**2) * shocks[:, day]
+    return np.asarray(state >= ndtri(cloud_share))
+
+
+def visits(rng: np.random.Generator, villages: int, cloud_share: float) -> Mask:
+    """(V, 365) True where an acquisition is clear; a village without any keeps its first pass."""
+    seen = passes(rng, villages)
+    clear = seen & clear_sky(rng, villages, cloud_share)
+    none = ~clear.any(axis=1)
+    clear[none, np.argmax(seen[none], axis=1)] = True
+    return clear

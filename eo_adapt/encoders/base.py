@@ -1,0 +1,40 @@
+"""What every encoder promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import nn
+
+from ..types import Features, Inputs
+
+
+class Encoder(nn.Module, ABC):
+    """Turns the looks of one or more sensors into feature maps.
+
+    Attributes:
+        channels: Channels of each returned map, finest first.
+        strides: Input pixels per cell of each map; ``(0,)`` for a parcel vector.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> Features:
+        """Features of one batch; time is gone afterwards."""
+
+
+def pick_sensor(sensors: Mapping[str, int], sensor: str) -> str:
+    """The one sensor a single-sensor encoder reads: ``sensor``, or the only one when it says "auto".
+
+    Raises:
+        LookupError: If the name is not among the data's sensors, or "auto" leaves a choice.
+    """
+    if sensor == "auto" and len(sensors) == 1:
+        return next(iter(sensors))
+    if sensor not in sensors:
+        hint = "set encoder.sensor to one of them" if sensor == "auto" else "set encoder.sensor=auto or to one of them"
+        raise LookupError(f"encoder.sensor is {sensor!r}; the data provide {sorted(sensors)}: {hint}")
+    return sensor

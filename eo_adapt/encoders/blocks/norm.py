@@ -1,0 +1,32 @@
+"""Batch norm that survives a single row, and the dense layers built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class SafeBatchNorm1d(nn.BatchNorm1d):
+    """BatchNorm1d that falls back on its running statistics when a training batch has fewer than two values a channel.
+
+    Variance needs two values: torch raises on one and turns its running statistics into nan on none. Both occur here,
+    because masked dates and pixels are left out of the statistics. Such a batch leaves the running statistics alone.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C) or (N, C, L) -> the same shape."""
+        few = input.numel() < 2 * self.num_features
+        if not (self.training and few) or self.running_mean is None:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+def dense(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear, batch norm and ReLU from each size to the next; nothing for a single size."""
+    layers: list[nn.Module] = []
+    for size, following in pairwise(sizes):
+        layers += [nn.Linear(size, following), SafeBatchNorm1d(following), nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,142 @@
+"""The records that cross module borders. Imports torch only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A place, season and sensor of one dataset.
+
+    Attributes:
+        name: How reports and figures call it, e.g. ``"EE-2021"``.
+        recipe: Name of the data recipe (``data_recipes/<recipe>.yaml``) that prepared the store.
+        select: Query on the store's index: column -> value, or a list of admitted values.
+    """
+
+    name: str
+    recipe: str
+    select: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """From which labelled domains to which unlabelled ones.
+
+    Attributes:
+        sources: Labelled domains, at least one.
+        targets: Unlabelled domains; empty for domain generalisation.
+    """
+
+    sources: tuple[Domain, ...]
+    targets: tuple[Domain, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if not self.sources:
+            raise ValueError("a shift needs at least one source domain; shift.sources is empty")
+        names = [domain.name for domain in self.domains]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"each domain of a shift needs its own name; {twice} occur more than once")
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """Sources, then targets: a domain's position here is its number everywhere."""
+        return (*self.sources, *self.targets)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One sensor's look at a batch of B samples; the rank of ``values`` says which kind of look.
+
+    Attributes:
+        values: (B, C) parcel attributes | (B, C, H, W) image | (B, T, C, H, W) image series |
+            (B, T, C) parcel series | (B, T, C, S) pixel sets. Physical units (reflectance 0..1, dB, index -1..1).
+        days: (B, T) days since 1 January of the label year, may be negative; None without T.
+        valid: (B, T) bool, False on padding, cloud or missing dates; None without T.
+        valid_pixels: (B, T, S) bool for pixel sets, False on pixels that do not exist or are masked.
+        gdd: (B, T) growing degree days accumulated up to each date, None when the store has no temperatures.
+    """
+
+    values: Tensor
+    days: Tensor | None = None
+    valid: Tensor | None = None
+    valid_pixels: Tensor | None = None
+    gdd: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Observation:
+        """The same observation on another device."""
+
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device, non_blocking=non_blocking)
+
+        return Observation(
+            self.values.to(device, non_blocking=non_blocking),
+            move(self.days),
+            move(self.valid),
+            move(self.valid_pixels),
+            move(self.gdd),
+        )
+
+
+Inputs = Mapping[str, Observation]  # sensor name -> observation
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of ONE domain.
+
+    Attributes:
+        inputs: Sensor name -> observation.
+        labels: (B,) or (B, H, W) int64, ``IGNORE`` where unknown; None on targets while fitting.
+        lonlat: (B, 2) degrees, WGS 84.
+        rows: (B,) int64, row of each sample in the store's index.
+    """
+
+    inputs: Inputs
+    labels: Tensor | None
+    lonlat: Tensor
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return self.lonlat.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            inputs={name: observation.to(device, non_blocking) for name, observation in self.inputs.items()},
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=non_blocking),
+            lonlat=self.lonlat.to(device, non_blocking=non_blocking),
+            rows=self.rows.to(device, non_blocking=non_blocking),
+        )
+
+
+IGNORE = -1  # label of a sample whose class is unknown or outside the label set
+
+
+class DomainBatch(NamedTuple):
+    """What a training step receives: one batch a domain; no target domain is an empty tuple."""
+
+    sources: tuple[Batch, ...]
+    targets: tuple[Batch, ...]
+
+
+class Features(NamedTuple):
+    """Encoder output, finest first, time already gone: (B, D_i, H_i, W_i) each, or one (B, D) for parcels."""
+
+    maps: tuple[Tensor, ...]
+
+
+class Output(NamedTuple):
+    """What a Model returns: the feature map that alignments look at, and the logits (B, K, *S)."""
+
+    features: Tensor
+    logits: Tensor
