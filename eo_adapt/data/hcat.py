@@ -26,7 +26,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal
 
-from eo_adapt.paths import recipes_dir
+from ..paths import recipes_dir
 
 PAIRS = 5
 _DIGITS = frozenset("0123456789")

@@ -85,7 +85,7 @@ class Store:
     @cached_property
     def lonlat(self) -> Tensor:
         """(N, 2) float32 degrees."""
-        return torch.from_numpy(self.index[["lon", "lat"]].to_numpy(np.float32))
+        return torch.tensor(self.index[["lon", "lat"]].to_numpy(np.float32))
 
     @cached_property
     def attributes(self) -> Tensor | None:

@@ -72,7 +72,7 @@ class ParcelEncoder(Encoder):
             return None
         if ATTRIBUTES not in inputs:
             raise ValueError(
-                f"encoder.spatial.attributes is {self.spatial.attributes}, but this batch holds {sorted(inputs)} and no "
-                f"{ATTRIBUTES!r}: prepare the store with them, or set encoder.spatial.attributes=0"
+                f"encoder.spatial.attributes is {self.spatial.attributes}, but this batch holds {sorted(inputs)} and "
+                f"no {ATTRIBUTES!r}: prepare the store with them, or set encoder.spatial.attributes=0"
             )
         return inputs[ATTRIBUTES].values

@@ -24,7 +24,7 @@ def test_index_and_encode() -> None:
 
 def test_encode_refuses_numbers() -> None:
     with pytest.raises(ValueError, match="strings"):
-        Legend(("maize",)).encode(np.array([0, 1]))  # type: ignore[arg-type]
+        Legend(("maize",)).encode(np.array([0, 1]))
 
 
 def test_index_lists_the_classes() -> None:

@@ -9,11 +9,10 @@ Raw layout (breizhcrops/datasets/breizhcrops.py of the original)::
     <root>/<year>/<region>.shp            parcels: ID, EPSG:2154 (a download of its own)
 
 An archive of level L2A unpacks the h5 to ``data/BreizhCrops/L2A_img/data/<year>/L2A/`` below the level's folder; it is
-found there, too. Columns of the arrays, in the order of
-:data:`.breizhcrops_arrays.COLUMNS`: "doa" is the date of acquisition in
-nanoseconds since 1970; QA60 is 1024 where the whole parcel is under opaque cloud, CLD, EDG and SAT are shares of the
-parcel. L1C files are in the order of the letters, by the code that wrote them; other readers of the data take them to be
-in the order of the numbers. B10 (cirrus, near zero) tells them apart: a file of another order than ``order`` is refused.
+found there, too. Columns of the arrays: :data:`.breizhcrops_arrays.COLUMNS`. "doa" is the date of acquisition in
+nanoseconds since 1970; QA60 is 1024 where the whole parcel is under opaque cloud; CLD, EDG and SAT are shares of it.
+L1C files are in the order of the letters, by the code that wrote them; some other readers take them to be in the order
+of the numbers. B10 (cirrus, near zero) tells them apart: a file of another order than ``order`` is refused.
 
 Parcels whose code is in no class and parcels without a date are left out, as in the original. Ids are unique in a
 region only; the key is region and id. The index has no coordinates: centre and polygon come from the shapefile.

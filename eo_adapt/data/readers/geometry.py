@@ -23,14 +23,15 @@ class Shape(NamedTuple):
     wkb: bytes
 
 
-def as_keys(column: pd.Series, path: Path) -> np.ndarray:
-    """Ids as text, the same for 12, 12.0 and "12".
+def as_keys(column: pd.Series, path: Path, first: int = 1) -> np.ndarray:
+    """Ids as text, the same for 12, 12.0 and "12"; ``first`` is the number of the row whose index is 0.
 
     Raises:
         ValueError: If a row has no id.
     """
     if (missing := np.flatnonzero(column.isna())).size:
-        raise ValueError(f"{path}: {missing.size} rows have no id in column {column.name!r}, first row {missing[0] + 1}")
+        row = first + int(column.index[missing[0]])
+        raise ValueError(f"{path}: {missing.size} rows have no id in column {column.name!r}, first row {row}")
     if column.dtype.kind == "f" and (column == column.round()).all():
         column = column.astype("int64")
     return column.astype(str).to_numpy(object)

@@ -47,6 +47,11 @@ class Long:
         object.__setattr__(self, "columns", {band: self.columns.get(band, band) for band in self.sensor.bands})
 
     @property
+    def needs_year(self) -> bool:
+        """Whether days are counted from dates, so that the label year must be known."""
+        return bool(self.date)
+
+    @property
     def extra(self) -> dict[str, str]:
         """Further columns that are read: what for -> name."""
         return {"date": self.date or self.doy}
@@ -70,9 +75,11 @@ class Long:
         """
         table = np.stack([numbers(frame, column, path, first, keys) for column in self.columns.values()], -1)
         if self.date:
-            days = days_since_new_year(frame[self.date], years)
+            days = days_since_new_year(frame[self.date], years, f"{path}, column {self.date!r}")
+        elif np.isnan(doy := numbers(frame, self.doy, path, first, keys)).any():
+            raise ValueError(f"{path}: {np.isnan(doy).sum()} rows have no day of the year in column {self.doy!r}")
         else:
-            days = numbers(frame, self.doy, path, first, keys).astype(np.int64) - 1
+            days = doy.astype(np.int64) - 1
         twice = frame.assign(_key=keys, _day=days).duplicated(["_key", "_day"]).to_numpy()
         if twice.any():
             raise ValueError(

@@ -8,43 +8,21 @@ data_recipes/brazil_matogrosso.yaml (wide, by step).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from ..records import Record, Sensor, Series
+from ..records import Record, Sensor
 from .files import check_columns
-from .geometry import Shape, as_keys, read_shapes
-from .parcel_rows import Long, groups
-from .parcel_values import Wide, days_since_new_year
-from .tables import numbers, table_columns, table_pieces
-
-if TYPE_CHECKING:
-    import pandas as pd
+from .geometry import Shape, read_shapes
+from .parcel_records import kept_pieces, records, table_keys
+from .parcel_rows import Long
+from .parcel_spec import Outlines, build, build_values
+from .tables import table_columns
 
 DOMAIN = ("country", "region", "year", "sensor", "split", "hcat")
 FIELDS = ("id", "label", "lon", "lat", *DOMAIN)
-
-
-@dataclass(frozen=True)
-class Outlines:
-    """Where the outlines of the parcels are: in the table itself (GeoPackage, GeoParquet) or in a second file.
-
-    Attributes:
-        file: Path below the root; "" = the table itself.
-        id: Column of parcel ids; "" = called as in the table.
-        crs: CRS of a file that states none, e.g. "EPSG:2154".
-        layer: Layer of a GeoPackage with several.
-    """
-
-    file: str = ""
-    id: str = ""
-    crs: str = ""
-    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,9 +33,11 @@ class ParcelTable:
         file: Path below the root.
         columns: What -> column: id and label, and as far as there are any lon, lat (degrees WGS 84), country, region,
             year (a number, or a date whose year is taken), sensor, split, hcat.
-        series: Sensor -> :class:`Wide` or :class:`Long` (one kind a table).
+        series: Sensor -> :class:`Wide` or :class:`Long` (one kind a table), or a mapping of its arguments that also has
+            ``layout: wide`` or ``layout: long``.
         constants: country, region, year, sensor, split or hcat where the whole table has the same.
-        outlines: Outlines of the parcels; lon, lat are their centres if the table has no such columns.
+        outlines: :class:`Outlines` of the parcels, or a mapping of its arguments; lon, lat are their centres if the
+            table has no such columns.
         drop: Column -> value(s); rows holding one are left out. ``null`` is a missing value.
         labels: Class name in the table -> class name to use; the others stay.
         hcat: Class name -> HCAT3 code, if the table has no such column.
@@ -67,9 +47,9 @@ class ParcelTable:
 
     file: str
     columns: Mapping[str, str]
-    series: Mapping[str, Wide | Long]
+    series: Mapping[str, Any]
     constants: Mapping[str, Any] = field(default_factory=dict)
-    outlines: Outlines | None = None
+    outlines: Any = None
     drop: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     hcat: Mapping[str, str] = field(default_factory=dict)
@@ -77,18 +57,29 @@ class ParcelTable:
     layer: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("columns", "series", "constants", "drop", "labels", "hcat"):
+        for name in ("columns", "constants", "drop"):
             object.__setattr__(self, name, dict(getattr(self, name)))
+        series = {str(name): build_values(spec, f"series {name}") for name, spec in self.series.items()}
+        object.__setattr__(self, "series", series)
+        if self.outlines is not None:
+            object.__setattr__(self, "outlines", build(Outlines, self.outlines, "outlines"))
+        object.__setattr__(self, "labels", {str(old): str(new) for old, new in self.labels.items()})
+        object.__setattr__(self, "hcat", {str(name): str(code) for name, code in self.hcat.items()})
         given = {**self.columns, **self.constants}
         if odd := (set(self.columns) - set(FIELDS)) | (set(self.constants) - set(DOMAIN)):
             raise ValueError(f"columns are of {list(FIELDS)}, constants of {list(DOMAIN)}; got {sorted(odd)}")
         needs = {"id", "label", *([] if self.outlines else ["lon", "lat"])}
-        if any(getattr(s, "axis", "date" if getattr(s, "date", "") else "doy") != "doy" for s in self.series.values()):
+        if any(values.needs_year for values in self.series.values()):
             needs.add("year")
         if lacking := needs - set(given):
             raise ValueError(f"the table {self.file} needs columns for {sorted(lacking)}; got {sorted(given)}")
         if len({type(values) for values in self.series.values()}) != 1:
             raise ValueError(f"series are all Wide or all Long; got {self.series}")
+
+    @property
+    def long(self) -> bool:
+        """Whether dates lie one below the other."""
+        return all(isinstance(values, Long) for values in self.series.values())
 
     @property
     def sensors(self) -> Mapping[str, Sensor]:
@@ -105,45 +96,45 @@ class ParcelTable:
         """
         path = Path(root) / self.file
         present = table_columns(path, self.layer)
+        bands = [c for values in self.series.values() for row in values.grid(path, present)[1] for c in row]
         extra = {use: column for values in self.series.values() for use, column in values.extra.items()}
-        attributes = {f"attribute {column}": column for column in self.attributes}
+        plain = {f"attribute {column}": column for column in self.attributes}
         rules = {f"drop rule {column}": column for column in self.drop}
-        check_columns(path, present, {**self.columns, **extra, **rules, **attributes})
-        bands = [c for v in self.series.values() for row in v.grid(path, present)[1] for c in row]
-        wanted = [*self.columns.values(), *extra.values(), *self.drop, *self.attributes]
-        long = any(isinstance(values, Long) for values in self.series.values())
-        shapes = self._shapes(Path(root), path, self._keys(path, unique=not long))
-        for first, piece in self._pieces(path, [*wanted, *bands], whole=long):
+        wanted = {**self.columns, **extra, **plain, **rules}
+        check_columns(path, present, wanted)
+        keys = table_keys(self, path)
+        shapes: Mapping[str, Shape] = {}
+        if out := self.outlines:
+            file, column = (Path(root) / out.file if out.file else path), out.id or self.columns["id"]
+            shapes = read_shapes(file, column, keys, out.crs, out.layer or (self.layer if file == path else ""))
+        for first, piece in kept_pieces(self, path, [*wanted.values(), *bands], whole=self.long):
             if len(piece):
-                yield from self._records(path, present, first, piece, shapes)
+                yield from records(self, path, present, first, piece, shapes)
 
-    def _pieces(self, path: Path, columns: Sequence[str], whole: bool) -> Iterator[tuple[int, pd.DataFrame]]:
-        """Pieces without the dropped rows; row numbers in errors count from the first row of the piece."""
-        import pandas as pd
 
-        pieces = table_pieces(path, columns, self.layer)
-        if whole:
-            pieces = iter([(1, pd.concat([piece for _, piece in pieces], ignore_index=True))])
-        for first, piece in pieces:
-            gone = np.zeros(len(piece), bool)
-            for column, values in self.drop.items():
-                for value in values if isinstance(values, list | tuple) else [values]:
-                    gone |= (piece[column].isna() if value is None else piece[column] == value).to_numpy(bool)
-            yield first, piece[~gone]
+@dataclass(frozen=True)
+class ParcelTables:
+    """Several tables of one data set, one after the other, e.g. one file a sensor.
 
-    def _keys(self, path: Path, unique: bool) -> set[str]:
-        """All ids of the table, so that a repeated one is found before anything is written."""
-        seen: set[str] = set()
-        twice: dict[str, None] = {}
-        for _, piece in self._pieces(path, [self.columns["id"], *self.drop], whole=False):
-            keys = as_keys(piece[self.columns["id"]], path)
-            for key in keys:
-                if key in seen:
-                    twice[key] = None
-                seen.add(key)
-        if unique and twice:
-            raise ValueError(
-                f"{path}: {len(twice)} parcel ids occur more than once, first {list(twice)[:5]}; a parcel could be in "
-                "train and test. Drop the duplicates (drop: {column: value}) or name a column of unique ids"
-            )
-        return seen
+    Attributes:
+        tables: Tables whose sensors are alike, or mappings of their arguments.
+    """
+
+    tables: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        tables = tuple(build(ParcelTable, table, f"table {n}") for n, table in enumerate(self.tables))
+        object.__setattr__(self, "tables", tables)
+        if not self.tables or any(table.sensors != self.tables[0].sensors for table in self.tables):
+            raise ValueError(f"tables need the same sensors; got {[dict(table.sensors) for table in self.tables]}")
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """Sensors of the tables."""
+        sensors: Mapping[str, Sensor] = self.tables[0].sensors
+        return sensors
+
+    def read(self, root: Path) -> Iterator[Record]:
+        """Yield the parcels of all tables; errors as of :meth:`ParcelTable.read`."""
+        for table in self.tables:
+            yield from table.read(root)

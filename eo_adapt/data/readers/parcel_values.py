@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,14 +19,23 @@ if TYPE_CHECKING:
 AXES = ("doy", "date", "step")
 
 
-def days_since_new_year(dates: Sequence[object] | pd.Series, years: np.ndarray) -> np.ndarray:
-    """Days from 1 January of ``years`` (N,) to ``dates`` (N,): dates, or text as 2020-11-01, 20201101 or 2020_11_01."""
+def days_since_new_year(dates: Iterable[object], years: np.ndarray, where: str) -> np.ndarray:
+    """Days from 1 January of ``years`` (N,) to ``dates`` (N,): dates, or text as 2020-11-01, 20201101 or 2020_11_01.
+
+    Raises:
+        ValueError: If one is no date; ``where`` says where it stands.
+    """
     import pandas as pd
 
-    text = [str(date).replace("_", "-") if not hasattr(date, "year") else date for date in dates]
-    stamps = pd.to_datetime(pd.Series(text), format="ISO8601").to_numpy("datetime64[D]")
+    text = pd.Series([str(date).replace("_", "-") for date in dates], dtype=object)
+    stamps = pd.to_datetime(text, format="ISO8601", errors="coerce")
+    if stamps.isna().any():
+        raise ValueError(
+            f"{where}: {text[stamps.isna()].iloc[0]!r} is no date; dates are written 2020-11-01 or 20201101"
+        )
     new_year = (np.asarray(years, np.int64) - 1970).astype("datetime64[Y]").astype("datetime64[D]")
-    return (stamps - new_year).astype(np.int64)
+    days: np.ndarray = (stamps.to_numpy("datetime64[D]") - new_year).astype(np.int64)
+    return days
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,8 @@ class Wide:
     Attributes:
         sensor: Bands, units and how the store keeps them.
         pattern: Regular expression that a whole column name must match, with one of the groups ``(?P<doy>..)`` (day of
-            the year, 1 = 1 January), ``(?P<date>..)`` (ISO) and ``(?P<step>..)`` (dates equally spaced from ``start`` to
-            ``end``), and the group ``(?P<band>..)``, which may be left out for a sensor of one band.
+            the year, 1 = 1 January), ``(?P<date>..)`` (ISO) and ``(?P<step>..)`` (dates equally spaced from ``start``
+            to ``end``), and the group ``(?P<band>..)``, which may be left out for a sensor of one band.
         start: Column of the first step's date.
         end: Column of the last step's date.
         names: Band as the column spells it -> band as the sensor does; those not named are spelt alike.
@@ -58,16 +66,25 @@ class Wide:
         object.__setattr__(self, "names", dict(self.names))
         groups = set(re.compile(self.pattern).groupindex)
         if len(groups & set(AXES)) != 1 or groups - {*AXES, "band"}:
-            raise ValueError(f"pattern needs the group (?P<band>..) and one of {list(AXES)}; {self.pattern!r} has {groups}")
+            raise ValueError(
+                f"pattern needs the group (?P<band>..) and one of {list(AXES)}; {self.pattern!r} has {groups}"
+            )
         if "band" not in groups and len(self.sensor.bands) > 1:
             raise ValueError(f"pattern {self.pattern!r} needs (?P<band>..): the sensor has {list(self.sensor.bands)}")
         if ("step" in groups) != bool(self.start and self.end):
-            raise ValueError("start and end name the date columns of a pattern with (?P<step>..), and only of such a one")
+            raise ValueError(
+                "start and end name the date columns of a pattern with (?P<step>..), and only of such a one"
+            )
 
     @property
     def axis(self) -> str:
         """What tells the dates of the columns apart: "doy", "date" or "step"."""
         return next(axis for axis in AXES if axis in re.compile(self.pattern).groupindex)
+
+    @property
+    def needs_year(self) -> bool:
+        """Whether days are counted from dates, so that the label year must be known."""
+        return self.axis != "doy"
 
     @property
     def extra(self) -> dict[str, str]:
@@ -88,24 +105,32 @@ class Wide:
         bands = sorted({band for at in found.values() for band in at})
         if lacking := [band for band in self.sensor.bands if band not in bands]:
             raise ValueError(
-                f"{path}: no column matches {self.pattern!r} for the bands {lacking}; bands found: {bands}; all columns: "
-                f"{list(columns)}"
+                f"{path}: no column matches {self.pattern!r} for the bands {lacking}; bands found: {bands}; all "
+                f"columns: {list(columns)}"
             )
         times = sorted(found, key=lambda time: time if self.axis == "date" else int(time))
         for time in times:
             if lacking := [band for band in self.sensor.bands if band not in found[time]]:
-                raise ValueError(f"{path}: {self.axis} {time} has no column of the bands {lacking}; it has {found[time]}")
+                raise ValueError(
+                    f"{path}: {self.axis} {time} has no column of the bands {lacking}; it has {found[time]}"
+                )
         return times, [[found[time][band] for band in self.sensor.bands] for time in times]
 
-    def days(self, times: Sequence[str], frame: pd.DataFrame, years: np.ndarray) -> np.ndarray:
+    def days(self, path: Path, times: Sequence[str], frame: pd.DataFrame, years: np.ndarray) -> np.ndarray:
         """Days (N, T) of a piece of N parcels whose label years are ``years`` (N,)."""
         if self.axis == "doy":
             return np.broadcast_to(np.array([int(time) - 1 for time in times]), (len(years), len(times)))
         if self.axis == "date":
-            return np.stack([days_since_new_year([time] * len(years), years) for time in times], 1)
-        first, last = (days_since_new_year(frame[column], years)[:, None] for column in (self.start, self.end))
+            where = f"{path}, columns {self.pattern!r}"
+            return np.stack([days_since_new_year([time] * len(years), years, where) for time in times], 1)
+        first, last = (
+            days_since_new_year(frame[column], years, f"{path}, column {column!r}")[:, None]
+            for column in (self.start, self.end)
+        )
         steps = np.array([int(time) for time in times])
-        return np.rint(first + (last - first) * (steps - steps[0]) / max(steps[-1] - steps[0], 1)).astype(np.int64)
+        days = first + (last - first) * (steps - steps[0]) / max(int(steps[-1] - steps[0]), 1)
+        rounded: np.ndarray = np.rint(days).astype(np.int64)
+        return rounded
 
     def read(
         self, path: Path, columns: Sequence[str], frame: pd.DataFrame, first: int, keys: np.ndarray, years: np.ndarray
@@ -115,10 +140,11 @@ class Wide:
         values = np.stack(
             [[numbers(frame, column, path, first, keys) for column in bands] for bands in names], dtype=np.float64
         ).transpose(2, 0, 1)
-        return list(zip(physical(values, self.factor, self.nodata), self.days(times, frame, years), strict=True))
+        return list(zip(physical(values, self.factor, self.nodata), self.days(path, times, frame, years), strict=True))
 
 
 def physical(values: np.ndarray, factor: float, nodata: float | None) -> np.ndarray:
     """Numbers of a file as float32 physical units, missing ones as NaN."""
     missing = np.isnan(values) if nodata is None else np.isnan(values) | (values == nodata)
-    return np.where(missing, np.nan, values * factor).astype(np.float32)
+    known: np.ndarray = np.where(missing, np.nan, values * factor).astype(np.float32)
+    return known

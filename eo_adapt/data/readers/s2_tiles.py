@@ -7,14 +7,14 @@ the published corners differ from it by at most 60 m (tile 33UVP starts at easti
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 
 _COLUMNS = "ABCDEFGHJKLMNPQRSTUVWXYZ"  # eight letters a zone, repeating every three zones
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"  # repeating every 2,000 km, from A in odd zones and from F in even ones
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"  # eight degrees of latitude each, from 80 degrees south
 
 
-@lru_cache
+@cache
 def tile_corner(tile: str) -> tuple[str, float, float]:
     """CRS, easting and northing (m) of a tile's upper left corner, to 60 m.
 
@@ -40,7 +40,7 @@ def tile_corner(tile: str) -> tuple[str, float, float]:
     return crs, 1e5 * (column % 8 + 1), northing + 1e5
 
 
-@lru_cache(maxsize=None)
+@cache
 def pixel_lonlat(tile: str, column: float, row: float) -> tuple[float, float]:
     """Longitude and latitude of a place in a tile, counted in 10 m pixels from its upper left corner."""
     from pyproj import Transformer

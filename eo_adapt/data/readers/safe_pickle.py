@@ -23,7 +23,9 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_PLAIN = {(module, t.__name__): t for module in ("builtins", "__builtin__") for t in (set, frozenset, complex, bytearray)}
+_PLAIN = {
+    (module, t.__name__): t for module in ("builtins", "__builtin__") for t in (set, frozenset, complex, bytearray)
+}
 _DATES = {("datetime", t.__name__): t for t in (datetime.date, datetime.datetime, datetime.timedelta)}
 _NUMPY = {  # numpy 1 wrote numpy.core, numpy 2 writes numpy._core
     (f"numpy.{core}.{module}", name): value

@@ -97,7 +97,7 @@ def numbers(frame: pd.DataFrame, column: str, path: Path, first: int, keys: np.n
         frame: A piece of the table.
         column: Its column.
         path: The table, for the error.
-        first: Number of the piece's first row.
+        first: Number of the row whose index is 0.
         keys: Parcel ids of the piece.
 
     Raises:
@@ -108,8 +108,9 @@ def numbers(frame: pd.DataFrame, column: str, path: Path, first: int, keys: np.n
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
     if (bad := np.flatnonzero(np.isnan(values) & frame[column].notna().to_numpy())).size:
         row = int(bad[0])
+        number = first + int(frame.index[row])
         raise ValueError(
-            f"{path}: row {first + row} (parcel {keys[row]}), column {column!r} holds {frame[column].iloc[row]!r}, which "
+            f"{path}: row {number} (parcel {keys[row]}), column {column!r} holds {frame[column].iloc[row]!r}, which "
             f"is no number ({bad.size} such rows so far); correct it or leave it empty"
         )
     return values

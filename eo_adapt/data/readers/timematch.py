@@ -6,10 +6,10 @@ Raw layout (preprocessing/prepare_pixels.py and downloader.py of the original)::
     <root>/<country>/<tile>/<year>/meta/metadata.pkl   {start_date, end_date: "YYYYMMDD", dates: [YYYYMMDD], cloudy_pct,
                                                         parcels: [{id, label, n_pixels, block, geometric_features}]}
 
-Parcel ``i`` of the list lies in ``<i>.zarr``. Bands lie in the order the original stacks them: the 10 m bands first,
-then the 20 m bands (resampled to 10 m). Labels are national crop codes: text in France, numbers elsewhere (in Denmark
-floats, NaN where there is none). ``id`` is a field number of the declaration, not unique: the key is made of tile, year
-and ``i``. ``block`` numbers 10 x 10 squares of 1,098 pixels, west to east in tens, north to south in ones.
+Parcel ``i`` of the list lies in ``<i>.zarr``. Bands lie as the original stacks them: 10 m bands, then 20 m bands.
+Labels are national crop codes: text in France, numbers elsewhere (floats in Denmark, NaN where there is none). ``id``
+is a field number of the declaration, not unique: the key is made of tile, year and ``i``. ``block`` numbers 10 x 10
+squares of 1,098 pixels, tens from west to east, ones from north to south.
 
 There are no coordinates in the published files. lon, lat are the centre of the parcel's block: up to 7.8 km off.
 """
@@ -33,8 +33,7 @@ from .timematch_classes import COUNTRIES, PUBLISHED
 BANDS = ("B02", "B03", "B04", "B08", "B05", "B06", "B07", "B8A", "B11", "B12")
 META = ("start_date", "end_date", "dates", "cloudy_pct", "parcels")
 PARCEL = ("id", "label", "n_pixels", "block", "geometric_features")
-BLOCK, BLOCKS_A_SIDE = 1098, 10
-SOURCE = "TimeMatch (Zenodo 5636422)"
+BLOCK, BLOCKS_A_SIDE, SOURCE = 1098, 10, "TimeMatch (Zenodo 5636422)"
 
 
 @dataclass(frozen=True)

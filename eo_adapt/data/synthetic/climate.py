@@ -83,6 +83,25 @@ def growing_degree_days(temperature: Floats, base: float, cap: float = CAP, diur
     return (warmest + coldest) / 2 - base
 
 
+def day_length(lat: Floats) -> Floats:
+    """Hours from sunrise to sunset, (V, 365) for latitudes (V,) in degrees between the polar circles.
+
+    cos(hour angle) = -tan(latitude) tan(declination), declination 23.45 degrees x sin(2 pi (284 + n) / 365), n from 1.
+    """
+    declination = np.deg2rad(23.45) * np.sin(2 * np.pi * (285 + np.arange(DAYS)) / 365)
+    angle = -np.tan(np.deg2rad(lat))[:, None] * np.tan(declination)
+    return np.asarray(24 / np.pi * np.arccos(angle.clip(-1, 1)), dtype=np.float64)
+
+
+def photoperiod(lat: Floats, base: float = 7.0, full: float = 14.0) -> Floats:
+    """Slowing of winter crops by short days, (V, 365) in [0, 1]: linear in day length as in ARCWHEAT.
+
+    Weir, Bragg, Porter & Rayner (1984), Journal of Agricultural Science 102, 371-382, multiply thermal time by such a
+    factor; the two day lengths here, in hours, are rounded and this simulation's own.
+    """
+    return ((day_length(lat) - base) / (full - base)).clip(0, 1)
+
+
 def smooth(temperature: Floats, window: int = 21) -> Floats:
     """Running mean over ``window`` days, the year closed to a ring."""
     half = window // 2

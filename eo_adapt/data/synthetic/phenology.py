@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .climate import DAYS, Floats, growing_degree_days, season_end, sowing_day
+from .climate import DAYS, Floats, growing_degree_days, photoperiod, season_end, sowing_day
 from .crops import Crop
 
 REFERENCE_HEAT = 4500.0  # degree C x day a year above 0 for which the crop table is written
-ADAPTATION = 0.45  # exponent: breeders' answer to short seasons
+ADAPTATION = 0.9  # exponent: how closely the varieties grown follow the heat of the year
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def double_logistic(
 def adaptation(temperature: Floats) -> Floats:
     """Factor of all thermal requirements where the year is shorter or longer than in the crop table.
 
-    Farmers grow early varieties where summers are short: requirement ~ (yearly heat / reference) ** 0.45.
+    Farmers grow early varieties where summers are short: requirement ~ (yearly heat / reference) ** 0.9.
 
     Args:
         temperature: (V, 365) degree C.
@@ -98,10 +98,17 @@ class Calendar:
     end: Floats
 
 
-def calendar(crop: Crop, temperature: Floats) -> Calendar:
-    """Thermal time since sowing (since 1 January for crops that stand through winter)."""
+def calendar(crop: Crop, temperature: Floats, lat: Floats) -> Calendar:
+    """Thermal time since sowing; since 1 January, slowed by short days, for crops that stand through winter.
+
+    Args:
+        crop: Its base and sowing temperature.
+        temperature: (V, 365) degree C.
+        lat: (V,) degrees.
+    """
     places = np.arange(len(temperature))
-    total = np.cumsum(growing_degree_days(temperature, crop.base), axis=-1)
+    heat = growing_degree_days(temperature, crop.base)
+    total = np.cumsum(heat * photoperiod(lat) if crop.sown is None else heat, axis=-1)
     if crop.sown is not None:
         total = total - total[places, sowing_day(temperature, crop.sown)][:, None]
     heat = total / adaptation(temperature)[:, None]

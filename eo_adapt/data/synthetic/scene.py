@@ -49,14 +49,23 @@ def between(strength: float, country: float, name: str) -> float:
     return typical(name) + strength * (country - typical(name))
 
 
-def village_climate(rng: np.random.Generator, country: Country, land: Landscape, phenology: float) -> Floats:
-    """(V, 365) degree C. At ``phenology`` 0 every country lies, for its weather, around one place in the middle."""
+@dataclass(frozen=True)
+class Climate:
+    """Daily temperature (V, 365), degree C, and latitude (V,), degrees, that the crops of V villages feel."""
+
+    temperature: Floats
+    lat: Floats
+
+
+def village_climate(rng: np.random.Generator, country: Country, land: Landscape, phenology: float) -> Climate:
+    """At ``phenology`` 0 every country lies, for weather and day length, around one place in the middle."""
     places = [area for other in COUNTRIES.values() for area in other.regions]
     middle = np.array([[area.lon, area.lat] for area in places]).mean(axis=0)
     home = np.array([[area.lon, area.lat] for area in country.regions]).mean(axis=0)
     moved = (1 - phenology) * (middle - home)
     days = weather(rng, len(land.village_lon))
-    return daily_temperature(land.village_lon + moved[0], land.village_lat + moved[1], days)
+    lat = land.village_lat + moved[1]
+    return Climate(daily_temperature(land.village_lon + moved[0], lat, days), lat)
 
 
 def management(rng: np.random.Generator, land: Landscape, noise: float) -> Management:
@@ -69,23 +78,23 @@ def management(rng: np.random.Generator, land: Landscape, noise: float) -> Manag
 
     regrown = rng.random(n) < 0.45
     return Management(
-        delay=spread(40, 45),
-        stretch=np.exp(spread(0.03, 0.04)),
-        vigour=np.exp(spread(0.05, 0.07)),
-        weeds=rng.uniform(0, 0.28, farms)[land.farm] * np.ones(n),
+        delay=spread(20, 25),
+        stretch=np.exp(spread(0.015, 0.02)),
+        vigour=np.exp(spread(0.03, 0.04)),
+        weeds=rng.uniform(0, 0.35, farms)[land.farm] * np.ones(n),
         regrowth=np.where(regrown, rng.uniform(0.1, 0.7, n), 0.05),
         regrowth_lag=rng.uniform(120, 700, n),
     )
 
 
 def ground_cover(
-    crops: npt.NDArray[np.str_], land: Landscape, temperature: Floats, farm: Management, parcel: np.ndarray, day: np.ndarray
+    crops: npt.NDArray[np.str_], land: Landscape, climate: Climate, farm: Management, parcel: np.ndarray, day: np.ndarray
 ) -> Cover:
     """Cover of every observation, crop by crop on the thermal time of its village."""
     green, straw, petals = (np.zeros(len(parcel)) for _ in range(3))
     for name in np.unique(crops):
         rows = np.flatnonzero(crops[parcel] == name)
-        time = calendar(CROPS[str(name)], temperature)
+        time = calendar(CROPS[str(name)], climate.temperature, climate.lat)
         village = land.village[parcel[rows]]
         state = cover(CROPS[str(name)], time.heat[village, day[rows]], time.end[village], farm.take(parcel[rows]))
         green[rows], straw[rows], petals[rows] = state.green, state.straw, state.petals
@@ -94,7 +103,7 @@ def ground_cover(
 
 def leaves(rng: np.random.Generator, crops: npt.NDArray[np.str_], noise: float) -> Leaf:
     """Leaf factors of each parcel: the crop's own times a variety's departure."""
-    spread = np.exp(noise * rng.normal(0, 1, (3, len(crops))) * np.array([[0.10], [0.08], [0.10]]))
+    spread = np.exp(noise * rng.normal(0, 1, (3, len(crops))) * np.array([[0.05], [0.04], [0.05]]))
     own = np.array([[CROPS[str(name)].visible, CROPS[str(name)].nir, CROPS[str(name)].swir] for name in crops]).T
     visible, nir, swir = own * spread
     return Leaf(visible, nir, swir)
@@ -112,12 +121,12 @@ def observe(
         crops: (N,) crop of each parcel.
         knobs: Strengths.
     """
-    temperature = village_climate(rng["weather"], country, land, knobs.phenology)
+    climate = village_climate(rng["weather"], country, land, knobs.phenology)
     farm = management(rng["farm"], land, knobs.noise)
     leaf = leaves(rng["farm"], crops, knobs.noise)
     seen = visits(rng["dates"], len(land.village_lon), knobs.cloud_share)
     parcel, day = np.nonzero(seen[land.village])
-    state = ground_cover(crops, land, temperature, farm, parcel, day)
+    state = ground_cover(crops, land, climate, farm, parcel, day)
     sky = Sky.draw(rng["sky"], country, land, knobs)
     ground = soil(sky.soil_red[land.farm[parcel]] * sky.wetness[land.village[parcel], day], sky.slope[land.farm[parcel]])
     mixed = surface(state, ground, Leaf(leaf.visible[parcel], leaf.nir[parcel], leaf.swir[parcel]))
@@ -155,11 +164,12 @@ class Sky:
         villages, farms, noise, strength = len(land.village_lon), land.farms, knobs.noise, knobs.radiometry
         position = (WAVELENGTH - WAVELENGTH[0]) / (WAVELENGTH[-1] - WAVELENGTH[0])
         own = country.gain[0] + (country.gain[1] - country.gain[0]) * position
-        haze = between(strength, country.haze, "haze") * np.exp(noise * rng.normal(0, 0.5, (villages, DAYS)))
+        haze = between(strength, country.haze, "haze") * np.exp(noise * rng.normal(0, 0.6, (villages, DAYS)))
         red = SOIL_RED * between(strength, country.moisture, "moisture") * np.exp(noise * rng.normal(0, 0.2, farms))
+        tilt = rng.normal(0, 0.05, (farms, 1)) + rng.normal(0, 0.05, (farms, 1)) * (position - 0.3)
         return cls(
             gain=1 + strength * (own - 1),
-            farm_gain=np.exp(noise * rng.normal(0, 0.03, (farms, len(WAVELENGTH)))),
+            farm_gain=np.exp(noise * (tilt + rng.normal(0, 0.025, (farms, len(WAVELENGTH))))),
             light=np.exp(noise * rng.normal(0, 0.05, (villages, DAYS))),
             haze=haze,
             soil_red=red,

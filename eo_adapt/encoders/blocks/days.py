@@ -46,7 +46,8 @@ class DayEncoding(nn.Module):
 
     On a line (days, gdd) the angle is pos / tau^(2 floor(i/2) / d), Vaswani et al. 2017; on the year circle (doy) it is
     2 pi (floor(i/2) + 1) pos / 365.25, so that 31 December and 1 January are neighbours. Even i take the sine, odd i
-    the cosine. With h heads the code has d = dim / h dimensions and is tiled h times, as in L-TAE (Garnot & Landrieu 2020).
+    the cosine. With h heads the code has d = dim / h dimensions and is tiled h times, as in L-TAE (Garnot & Landrieu
+    2020).
 
     Args:
         dim: Size of the code, a multiple of ``heads``.

@@ -47,7 +47,7 @@ class GRU(Temporal):
         """(B, T, D) -> (B, out)."""
         valid = valid_dates(observation)
         x = (keep(x, valid) + self.code(observation)).to(self.gru.weight_ih_l0.dtype)
-        order = place(observation, self.axis).where(valid, torch.inf).argsort(1, stable=True)
+        order = place(observation, self.axis).where(valid, torch.inf).argsort(dim=1, stable=True)
         states, _ = self.gru(x.take_along_dim(order[..., None], 1))
         count = valid.sum(1)
         last = states[torch.arange(len(x), device=x.device), (count - 1).clamp(min=0)]

@@ -64,12 +64,14 @@ class LTAE(Temporal):
         with torch.autocast(x.device.type, enabled=False):
             x = lift(x)
             weights = self.attention_dropout(masked_softmax(self.scores(x), valid))
-            seen = torch.einsum("bth,bthg->bhg", weights, x.unflatten(-1, (self.heads, -1)))
+            seen = torch.einsum("bth,bthg->bhg", weights, x.view(*x.shape[:2], self.heads, -1))
         result: Tensor = self.finish(self.mlp(seen.flatten(1).to(self.key.weight.dtype)))
         return result
 
     def scores(self, x: Tensor) -> Tensor:
         """Folded attention scores of embedded dates x (B, T, d_model): (B, T, heads)."""
         query = self.query.to(x.dtype) / self.d_key**0.5
-        key, bias = (w.to(x.dtype).unflatten(0, (self.heads, -1)) for w in (self.key.weight, self.key.bias))
-        return x @ torch.einsum("hkd,hk->dh", key, query) + (bias * query).sum(-1)
+        key = self.key.weight.to(x.dtype).view(self.heads, self.d_key, -1)
+        offset = (self.key.bias.to(x.dtype).view(self.heads, -1) * query).sum(-1)
+        scores: Tensor = x @ torch.einsum("hkd,hk->dh", key, query) + offset
+        return scores

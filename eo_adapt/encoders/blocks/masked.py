@@ -41,7 +41,7 @@ def lift(x: Tensor) -> Tensor:
 
 
 def keep(x: Tensor, valid: Tensor) -> Tensor:
-    """x (B, T, D) with zeros where valid (B, T) is False, whatever stood there."""
+    """Values (B, T, D) with zeros where valid (B, T) is False, whatever stood there."""
     return x.where(valid[..., None], 0.0)
 
 

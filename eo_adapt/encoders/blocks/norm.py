@@ -12,8 +12,8 @@ from torch.nn import functional as F
 class SafeBatchNorm1d(nn.BatchNorm1d):
     """BatchNorm1d that falls back on its running statistics when a training batch has fewer than two values a channel.
 
-    Variance needs two values: torch raises on one and turns its running statistics into nan on none. Both occur here,
-    because masked dates and pixels are left out of the statistics. Such a batch leaves the running statistics alone.
+    Variance needs two values, and torch raises on one. One and none occur here, because masked dates and pixels are
+    left out of the statistics. Such a batch leaves the running statistics alone.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -34,12 +34,13 @@ def mean_std(x: Tensor, pixels: Tensor) -> Tensor:
 
 
 class PixelSetEncoder(Spatial):
-    """PSE (Garnot et al. 2020, "Satellite image time series classification with pixel-set encoders").
+    """PSE, the pixel-set encoder (Garnot et al., CVPR 2020).
 
-    MLP a pixel -> mean and std over the pixels -> beside the geometric features -> Linear and batch norm (no ReLU last).
+    MLP a pixel -> mean and std over the pixels -> beside the geometric features -> Linear and batch norm, no ReLU.
 
     Deviations: masked dates and pixels never enter a layer, so batch statistics do not depend on padding; epsilon is
-    1e-10 inside the root (theirs, 1e-31, has an infinite gradient in half precision); a series (B, T, C) is a set of one.
+    1e-10 inside the root (theirs, 1e-31, has an infinite gradient in half precision); a series (B, T, C) counts as one
+    pixel.
 
     Args:
         in_channels: Bands C.

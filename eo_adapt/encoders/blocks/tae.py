@@ -15,7 +15,7 @@ from .stages import Temporal
 
 
 class TAE(Temporal):
-    """TAE (Garnot et al. 2020, "Satellite image time series classification with pixel-set encoders").
+    """TAE, the temporal attention encoder (Garnot et al., CVPR 2020).
 
     A head's master query is the mean of its queries over the dates, then batch norm and Linear; the values are the
     unprojected dates. A mean of linear maps is the linear map of the mean, so queries are computed once a sample.

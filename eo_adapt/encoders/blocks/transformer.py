@@ -15,7 +15,8 @@ class Transformer(Temporal):
 
     Days since 1 January of the label year with tau = 10,000 are their day-of-year sinusoid.
 
-    Deviation: the mean is over valid dates (theirs is over all steps, padding too); a sample without any date gives zeros.
+    Deviation: the mean is over valid dates (theirs is over all steps, padding too); a sample without any date gives
+    zeros.
 
     Args:
         in_channels: Size D of a date's vector.

@@ -1,0 +1,102 @@
+"""Plain config -> the objects of a run. Training and evaluation build them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from .align import Alignment
+from .data.datamodule import DomainDataModule
+from .model import Model, Normalise
+from .registry import instantiate
+from .selection.base import Criterion
+from .selection.infomax import InfoMax
+from .selection.source_val import SourceVal
+from .task import AdaptationTask, check_needs
+from .types import IGNORE, Shift
+
+Config = Mapping[str, Any]
+
+
+def build_data(config: Config, alignment: Alignment, selection: Criterion) -> DomainDataModule:
+    """The shift's domains, opened, divided and measured; needs are checked before any data are read."""
+    shift: Shift = instantiate(config["shift"])
+    check_needs(alignment, selection, len(shift.targets), frozenset({"labels", "lonlat", "days"}))
+    if alignment.uses_target_labels and not shift.targets:
+        raise ValueError("method=target_only trains on target labels; this shift has no target domain")
+    data: DomainDataModule = instantiate(
+        config["data"],
+        shift=shift,
+        seed=config["seed"],
+        kind=config["label_set"],
+        oracle=alignment.uses_target_labels,
+    )
+    data.reveal_target_val = selection.uses_target_labels
+    data.setup()
+    return data
+
+
+def build_selection(config: Config, alignment: Alignment) -> Criterion:
+    """The criterion; an oracle method is chosen by its own labelled validation parcels, whatever the config says."""
+    selection: Criterion = SourceVal() if alignment.uses_target_labels else instantiate(config["selection"])
+    return selection
+
+
+def build_model(config: Config, data: DomainDataModule) -> Model:
+    """The network, with weights that follow from the seed alone."""
+    torch.manual_seed(config["seed"])
+    encoder = instantiate(config["encoder"], sensors=data.sensors)
+    head = instantiate(config["head"], encoder=encoder, classes=len(data.legend))
+    return Model(encoder, head, Normalise(data.statistics))
+
+
+def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
+    """Everything a run needs, from its plain config."""
+    alignment: Alignment = instantiate_method(config["method"])
+    selection = build_selection(config, alignment)
+    data = build_data(config, alignment, selection)
+    keys = data.store.index["parcel_id"].tolist()
+    task = AdaptationTask(
+        build_model(config, data),
+        alignment,
+        nn.CrossEntropyLoss(ignore_index=IGNORE),
+        instantiate(config["optim"]),
+        selection,
+        sources=len(data.labelled),
+        targets=len(data.unlabelled),
+        provides=data.provides,
+        seed=config["seed"],
+        watched={"source_val": SourceVal(), "infomax": InfoMax()},
+        card=card_of(config, data),
+        keys=lambda rows: [str(keys[row]) for row in rows.tolist()],
+    )
+    return task, data
+
+
+def instantiate_method(node: Mapping[str, Any]) -> Alignment:
+    """The alignment of a config."""
+    alignment: Alignment = instantiate(node)
+    return alignment
+
+
+def card_of(config: Config, data: DomainDataModule) -> dict[str, Any]:
+    """What a user of a checkpoint must know, in plain types that load with ``weights_only=True``."""
+    return {
+        "bands": {sensor: list(bands) for sensor, bands in data.bands.items()},
+        "units": {sensor: data.store.sensors[sensor].units for sensor in data.bands},
+        "statistics": {name: [list(mean), list(std)] for name, (mean, std) in data.statistics.items()},
+        "legend": data.legend.to_dict(),
+        "config": plain(config),
+    }
+
+
+def plain(node: Any) -> Any:
+    """A config as dicts, lists and scalars."""
+    if isinstance(node, Mapping):
+        return {str(k): plain(v) for k, v in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain(v) for v in node]
+    return node

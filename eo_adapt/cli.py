@@ -1,0 +1,90 @@
+"""What all verbs share: overrides checked before anything heavy is imported, and errors in one line.
+
+``EO_ADAPT_DEBUG=1`` shows tracebacks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+
+# Before torch is imported: idle OpenMP threads that spin make a busy machine many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Hydra re-raises instead of printing, so that `launch` can say it in one line.
+os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import registry
+from .paths import configs_dir
+
+FLAGS = ("-h", "--help", "--hydra-help", "--version", "-m", "--multirun", "-c", "--cfg", "--info", "--package", "-p")
+
+
+def launch(verb: str, work: Callable[[DictConfig], None]) -> None:
+    """Run one verb from the command line.
+
+    Args:
+        verb: Name of its config (``configs/<verb>.yaml``).
+        work: What to do with the composed config.
+    """
+    arguments = sys.argv[1:]
+    try:
+        overrides = [a for a in arguments if not a.startswith("-")]
+        check_names(overrides)
+        sys.argv[1:] = registry.expand(arguments)
+        if not any(a in FLAGS for a in arguments):
+            compose(verb, overrides)
+        hydra.main(config_path=str(configs_dir()), config_name=verb, version_base="1.3")(work)()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) or os.environ.get("EO_ADAPT_DEBUG"):
+            raise
+        print(f"error: {say(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def check_names(overrides: list[str]) -> None:
+    """Refuse ``group=name`` with a name that does not exist, naming the closest and all."""
+    for override in overrides:
+        match = re.fullmatch(r"(\w+)=([\w,]+)", override)
+        if match and match[1] in registry.GROUPS:
+            for name in match[2].split(","):
+                registry.path_of(match[1], name)
+
+
+def compose(verb: str, overrides: list[str]) -> None:
+    """Compose once beforehand: hydra's own message for a mistyped key names no alternative."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            registry.config(*overrides, name=verb)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(_with_alternatives(verb, error)) from error
+
+
+def _with_alternatives(verb: str, error: Exception) -> str:
+    text = "\n".join(dict.fromkeys(f"{error}\n{error.__cause__ or ''}".strip().splitlines()))
+    match = re.search(r"full_key: ([\w.]+)", text) or re.search(r"Could not override '([\w.]+)'", text)
+    if match is None or "not in" not in text:
+        return text
+    *above, key = match[1].split(".")
+    node = OmegaConf.select(registry.config(name=verb), ".".join(above)) if above else registry.config(name=verb)
+    known = sorted(str(k) for k in node) if isinstance(node, DictConfig) else []
+    return f"there is no option {match[1]!r};{registry.closest(key, known)} {'.'.join(above) or verb} has {known}"
+
+
+def say(error: BaseException) -> str:
+    """An error for a person: its message, or its type when it has none."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    cause = error.__cause__
+    if isinstance(error, HydraException) and cause is not None:
+        text = f"{cause}"
+    return text.strip() or type(error).__name__

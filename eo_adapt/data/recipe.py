@@ -1,0 +1,156 @@
+"""A recipe says, in one yaml, what a dataset is and how its raw files become a store."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from .. import __version__
+from ..paths import cache_dir, recipes_dir
+from .records import Record, Sensor
+from .store import FORMAT, Store
+from .writer import OnEmpty, StoreWriter
+
+
+class RecordReader(Protocol):
+    """Raw layout -> records; one class a layout, in ``eo_adapt/data/readers``."""
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """Sensor name -> how its numbers are to be read."""
+
+    def read(self, root: Path) -> Iterator[Record]:
+        """Stream the parcels below ``root``."""
+
+
+class Generator(Protocol):
+    """Writes a synthetic dataset in the genuine raw layout; one a layout, in ``eo_adapt/data/synthetic``."""
+
+    def write(self, root: Path) -> None:
+        """Write the raw files below ``root``."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A dataset's description, as its yaml spells it.
+
+    Attributes:
+        name: File name without ``.yaml``.
+        title: One line for people.
+        licence: ``{id, url}``.
+        citation: How to cite the data.
+        sources: Where the raw files come from: ``{url, sha256 | md5, bytes}`` each.
+        reader: ``_target_`` of a :class:`RecordReader` and its arguments.
+        synthetic: ``_target_`` of a :class:`Generator` and its arguments.
+        crs: Projected CRS for distances; "" = equal-area, centred on the data.
+        on_empty: ``error`` or ``drop`` for parcels without a valid date.
+        notes: Anything a user should know before using the data.
+    """
+
+    name: str
+    title: str
+    licence: Mapping[str, str]
+    citation: Any
+    reader: Mapping[str, Any]
+    synthetic: Mapping[str, Any]
+    sources: tuple[Mapping[str, Any], ...] = ()
+    crs: str = ""
+    on_empty: OnEmpty = "error"
+    notes: str = ""
+    split: Any = None
+    legend: Any = None
+    text: str = field(default="", repr=False)
+
+    @classmethod
+    def load(cls, name: str) -> Recipe:
+        """Read ``data_recipes/<name>.yaml``.
+
+        Raises:
+            LookupError: If there is no such recipe; names the closest and all.
+            ValueError: If the yaml has unknown or missing keys.
+        """
+        path = recipes_dir() / f"{name}.yaml"
+        if not path.is_file():
+            raise LookupError(f"no recipe called {name!r};{closest(name, recipe_names())} there are: {recipe_names()}")
+        text = path.read_text()
+        spec = yaml.safe_load(text)
+        known = {f for f in cls.__dataclass_fields__ if f != "text"}
+        if wrong := sorted(set(spec) - known):
+            raise ValueError(f"{path.name} has unknown keys {wrong}; a recipe has {sorted(known)}")
+        if missing := sorted({"name", "title", "licence", "citation", "reader", "synthetic"} - set(spec)):
+            raise ValueError(f"{path.name} lacks {missing}")
+        return cls(**{**spec, "sources": tuple(spec.get("sources", ()))}, text=text)
+
+    def prepare(self, raw: Path, out: Path) -> Store:
+        """Raw files below ``raw`` -> a store at ``out``; an existing store there is replaced once the new one is whole.
+
+        Raises:
+            FileNotFoundError: If ``raw`` does not exist.
+        """
+        if not raw.is_dir():
+            raise FileNotFoundError(f"no folder {raw} with the raw files of {self.name} ({self.title})")
+        reader: RecordReader = make(self.reader)
+        about = {"title": self.title, "licence": dict(self.licence), "citation": self.citation}
+        with StoreWriter(out, self.name, reader.sensors, self.crs, self.on_empty, about) as writer:
+            for record in reader.read(raw):
+                writer.add(record)
+        return Store(out)
+
+    def cached(self, raw: Path | None, generator: Mapping[str, Any] | Generator | None = None) -> Store:
+        """The store of these raw files, prepared on first use and kept in the cache.
+
+        Args:
+            raw: Folder of the raw files; None = generate them synthetically.
+            generator: Which generator to use instead of the recipe's own, built or as a spec.
+        """
+        made = None if raw else (generator or self.synthetic)
+        known = {"version": __version__, "recipe": self.text, "format": FORMAT, "raw": _stamp(raw) if raw else repr(made)}
+        key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+        out = cache_dir() / "stores" / f"{self.name}-{key}"
+        if (out / "store.json").is_file():
+            return Store(out)
+        if raw:
+            return self.prepare(raw, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".raw.", dir=out.parent))
+        try:
+            (make(made) if isinstance(made, Mapping) else made).write(temporary)
+            return self.prepare(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recipe_names() -> list[str]:
+    """Every recipe there is."""
+    return sorted(path.stem for path in recipes_dir().glob("*.yaml"))
+
+
+def closest(name: str, known: list[str]) -> str:
+    """`` did you mean 'x'?``, or nothing when no name is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" did you mean {near[0]!r}?" if near else ""
+
+
+def make(spec: Mapping[str, Any]) -> Any:
+    """Build what a recipe's ``_target_`` names; only this package's own classes are allowed."""
+    target = str(spec["_target_"])
+    if not target.startswith("eo_adapt."):
+        raise ValueError(f"a recipe may only name classes of eo_adapt; got _target_: {target}")
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**{k: v for k, v in spec.items() if k != "_target_"})
+
+
+def _stamp(raw: Path) -> list[Any]:
+    """What tells one state of a raw folder from another: its entries' names, sizes and times."""
+    entries = sorted([*raw.iterdir(), *raw.glob("*/*")])[:10_000] if raw.is_dir() else []
+    return [str(raw.resolve()), [(str(p.relative_to(raw)), p.stat().st_size, p.stat().st_mtime_ns) for p in entries]]

@@ -1,0 +1,158 @@
+"""Score a run's checkpoint on the sealed test parcels: ``python -m eo_adapt.evaluate run=<run dir>``.
+
+The only place where target labels are opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":
+    from eo_adapt.cli import launch
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .data.datamodule import DomainDataModule
+    from .data.loader import Part
+    from .task import AdaptationTask
+
+
+def evaluate_run(folder: Path | str, checkpoint: str = "best", data_changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Evaluate a run directory again.
+
+    Args:
+        folder: The run directory.
+        checkpoint: ``best`` or ``last``.
+        data_changes: Data options that differ from the run's, e.g. ``{"root": "/where/it/lies/now"}``.
+
+    Returns:
+        What ``report.json`` holds afterwards.
+
+    Raises:
+        FileNotFoundError: If the directory holds no run or no such checkpoint.
+        ValueError: If the data do not fit the checkpoint.
+    """
+    import json
+
+    import yaml
+
+    from .assemble import build_task
+
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise FileNotFoundError(f"no run in {folder} (it has no config.yaml); give the folder that training printed")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["data"] = {**config["data"], **(data_changes or {})}
+    task, data = build_task(config)
+    earlier = json.loads((folder / "report.json").read_text()) if (folder / "report.json").exists() else {}
+    facts = {key: earlier[key] for key in ("seconds", "parcels_per_second") if key in earlier}
+    return evaluate_task(task, data, folder, checkpoint, facts)
+
+
+def evaluate_task(
+    task: AdaptationTask, data: DomainDataModule, folder: Path, checkpoint: str, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Load a checkpoint into a built task, score every domain's test split, write report, predictions and figures."""
+    from .report.figures import draw
+    from .report.predictions import write_predictions
+    from .report.run import write_report
+
+    load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
+    threshold = unknown_threshold(task, data) if data.label_set.unknown else None
+    said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
+    predictions = write_predictions(folder / "predictions.parquet", data, said, threshold)
+    report = write_report(folder / "report.json", task, data, predictions, {"checkpoint": checkpoint, **facts})
+    if task.card["config"]["figures"]:
+        draw(folder / "figures", data, predictions, report)
+    return report
+
+
+def load(task: AdaptationTask, data: DomainDataModule, path: Path) -> None:
+    """Put a checkpoint's weights into a task built for the same bands and classes.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If bands, units or classes differ; says which.
+    """
+    import torch
+
+    if not path.is_file():
+        there = sorted(p.name for p in path.parent.glob("*.ckpt"))
+        raise FileNotFoundError(f"no checkpoint {path}; there are {there}")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    card = state["card"]
+    for what in ("bands", "units", "legend"):
+        if card[what] != task.card[what]:
+            raise ValueError(
+                f"the checkpoint {path.name} was trained with {what} {card[what]}; these data give {task.card[what]}. "
+                "Give data with the same ones (data.bands=, data.classes=) or train again"
+            )
+    task.load_state_dict(state["state_dict"])
+    task.eval()
+
+
+def domain_logits(task: AdaptationTask, data: DomainDataModule, domain: int) -> tuple[Part, Tensor]:
+    """Every parcel of one domain, in store order, and its logits (N, K) on the CPU."""
+    import torch
+
+    from .data.loader import Part
+
+    parcels = data.parcels[domain]
+    part = Part(torch.from_numpy(parcels.rows), None)
+    return part, part_logits(task, data, part, 0 if data.oracle else domain)
+
+
+def part_logits(task: AdaptationTask, data: DomainDataModule, part: Part, domain: int) -> Tensor:
+    """Logits (N, K) of some parcels of one domain, as the method predicts them."""
+    import contextlib
+
+    import torch
+
+    from .data.loader import PartLoader, Reader
+
+    grad = contextlib.nullcontext() if task.alignment.learns_at_test else torch.no_grad()
+    reader = Reader(data.store, data.bands, data.pixels)
+    found = []
+    with grad:
+        for batch in PartLoader(reader, part, 1024):
+            inputs = {name: o.to(task.device) for name, o in batch.inputs.items()}
+            with task.alignment.scope(domain):
+                found.append(task.alignment.predict(task.model, inputs).detach().float().cpu())
+    return torch.cat(found)
+
+
+def unknown_threshold(task: AdaptationTask, data: DomainDataModule, quantile: float = 0.05) -> float:
+    """Open set: below this confidence a parcel is called unknown.
+
+    The 5 % quantile of the largest probability on source-val: one in twenty known parcels is given up, and no target
+    label is needed.
+    """
+    import torch
+
+    sure = [
+        part_logits(task, data, part, i).softmax(1).amax(1)
+        for i, part in enumerate(data.val_parts()[: len(data.labelled)])
+    ]
+    return float(torch.cat(sure).quantile(quantile))
+
+
+def main(cfg: DictConfig) -> None:
+    """What the command line runs."""
+    from omegaconf import OmegaConf
+
+    from .report.screen import show
+
+    if not cfg.run:
+        raise ValueError("say which run: python -m eo_adapt.evaluate run=<run directory>")
+    changes = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(changes, dict)  # noqa: S101  (evaluate.yaml says so)
+    show(evaluate_run(cfg.run, cfg.checkpoint, {str(k): v for k, v in changes.items()}), Path(cfg.run))
+
+
+if __name__ == "__main__":
+    launch("evaluate", main)

@@ -1,0 +1,65 @@
+"""Normalisation, an encoder, a head, and the one feature map alignments look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from .encoders.base import Encoder
+from .types import Inputs, Observation, Output
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per band, on whatever device the batch is; masked places stay 0.
+
+    Args:
+        statistics: Sensor -> (mean, std), one number a band, physical units. From source-train only.
+    """
+
+    def __init__(self, statistics: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
+        super().__init__()
+        for name, (mean, std) in statistics.items():
+            self.register_buffer(f"{name}_mean", torch.tensor(mean))
+            self.register_buffer(f"{name}_std", torch.tensor(std))
+
+    def forward(self, inputs: Inputs) -> Inputs:
+        return {name: self._one(name, observation) for name, observation in inputs.items()}
+
+    def _one(self, name: str, observation: Observation) -> Observation:
+        values = observation.values
+        axis = 2 if values.ndim in (3, 4, 5) and observation.valid is not None else 1
+        shape = [1] * values.ndim
+        shape[axis] = -1
+        mean, std = self.get_buffer(f"{name}_mean").view(shape), self.get_buffer(f"{name}_std").view(shape)
+        normed = (values - mean) / std
+        mask = observation.valid
+        if mask is not None:
+            mask = mask.view(*mask.shape, *[1] * (values.ndim - 2))
+            if observation.valid_pixels is not None:
+                mask = mask & observation.valid_pixels[:, :, None]
+            normed = torch.where(mask, normed, 0.0)
+        return replace(observation, values=normed)
+
+
+class Model(nn.Module):
+    """What every task trains: inputs in physical units -> Output(features, logits).
+
+    Args:
+        encoder: inputs -> feature maps.
+        head: feature maps -> logits.
+        normalise: Applied first.
+        align_at: Which of the encoder's maps alignments look at; -1 = the deepest.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module, normalise: Normalise, align_at: int = -1) -> None:
+        super().__init__()
+        self.normalise, self.encoder, self.head, self.align_at = normalise, encoder, head, align_at
+        self.width = encoder.channels[align_at]
+
+    def forward(self, inputs: Inputs) -> Output:
+        features = self.encoder(self.normalise(inputs))
+        logits: Tensor = self.head(features)
+        return Output(features.maps[self.align_at], logits)

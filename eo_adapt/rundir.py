@@ -1,0 +1,117 @@
+"""The run directory: one writer at a time, one config, nothing overwritten."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from . import __version__
+
+FREE = ("resume", "figures", "choices")  # may differ between the run and its continuation
+
+
+class RunDirectoryError(RuntimeError):
+    """The run directory cannot be used."""
+
+
+@contextmanager
+def occupy(folder: Path) -> Iterator[None]:
+    """Hold the run directory; a second run that wants it is refused.
+
+    Raises:
+        RunDirectoryError: If it cannot be written, or another run writes it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunDirectoryError(
+            f"another run is writing {folder}; wait for it or set hydra.run.dir=<another folder>"
+        ) from error
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write to the run directory {folder}: {error}; set hydra.run.dir=") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
+
+
+def claim(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Write config.yaml and env.txt into a fresh directory, or agree to continue the run in it.
+
+    Returns:
+        Whether an earlier run is to be continued.
+
+    Raises:
+        RunDirectoryError: If the directory holds a run of another config, or resuming was not asked for.
+    """
+    there = folder / "config.yaml"
+    if there.exists():
+        earlier = yaml.safe_load(there.read_text())
+        if different := _differences(earlier, config):
+            raise RunDirectoryError(
+                f"{folder} holds a run of another config; different: {different}. Nothing was changed; set "
+                "hydra.run.dir=<another folder>"
+            )
+        if config["resume"] != "auto":
+            raise RunDirectoryError(
+                f"{folder} holds a run of this config; resume=auto continues it, hydra.run.dir= takes another folder"
+            )
+        return (folder / "checkpoints" / "last.ckpt").exists()
+    write_text(there, yaml.safe_dump(dict(config), sort_keys=False))
+    write_text(folder / "env.txt", environment())
+    return False
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> list[str]:
+    found = []
+    for key in sorted({*a, *b} - (set(FREE) if not where else set())):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            found += _differences(one, other, f"{where}{key}.")
+        elif one != other:
+            found.append(f"{where}{key}: {one!r} there, {other!r} now")
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename: a reader sees the old file or the new one, never half of one."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def version() -> str:
+    """Version and, in a checkout, the commit, with + when files were changed."""
+
+    def git(*words: str) -> str:
+        place = Path(__file__).parent.parent
+        if not (place / ".git").exists():
+            return ""
+        return subprocess.run(["git", *words], cwd=place, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603, S607
+
+    try:
+        commit, changed = git("rev-parse", "--short", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    except OSError:
+        commit, changed = "", ""
+    return __version__ + (f"+{commit}{'+' if changed else ''}" if commit else "")
+
+
+def environment() -> str:
+    """Versions of everything that made a result."""
+    lines = [f"eo_adapt {version()}", f"python {platform.python_version()}", f"platform {platform.platform()}"]
+    installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return "\n".join(lines + sorted(f"{name}=={number}" for name, number in installed.items() if name)) + "\n"

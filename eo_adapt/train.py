@@ -1,0 +1,115 @@
+"""Train, choose a checkpoint, evaluate it: ``python -m eo_adapt.train task=crops method=coral``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":
+    from eo_adapt.cli import launch  # first: sets the environment that torch reads when it is imported
+
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from .data.datamodule import DomainDataModule
+
+
+def run(config: Mapping[str, Any] | DictConfig, folder: Path | str) -> dict[str, Any]:
+    """One run: fit, choose, evaluate, report.
+
+    Args:
+        config: As :func:`eo_adapt.registry.config` composes it.
+        folder: The run directory.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        RunDirectoryError: If the directory is taken or cannot be written.
+        NotFiniteError: If a loss term became NaN.
+        Interrupted: After a signal, when the checkpoint is written.
+    """
+    from . import rundir
+
+    plain: dict[str, Any] = as_plain(config)
+    folder = Path(folder)
+    with rundir.occupy(folder):
+        return _run(plain, folder, resumed=rundir.claim(folder, plain))
+
+
+def as_plain(config: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
+    """A config as plain dicts with enums spelt out; Lightning cannot load checkpoints that hold anything else."""
+    if isinstance(config, DictConfig):
+        from enum import Enum
+
+        text = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+        assert isinstance(text, dict) and not isinstance(text, Enum)  # noqa: S101, PT018  (a mapping stays one)
+        return {str(k): v for k, v in text.items()}
+    return dict(config)
+
+
+def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
+    import pytorch_lightning as pl
+    import torch
+
+    from .assemble import build_task
+    from .evaluate import evaluate_task
+    from .registry import instantiate
+    from .tables import keep_metrics, merge_metrics, write_frame
+    from .trainer import Interrupted
+
+    pl.seed_everything(config["seed"], verbose=False)
+    task, data = build_task(config)
+    write_frame(data.splits_frame(), folder / "splits.parquet")
+    options = instantiate(config["trainer"])
+    if resumed:
+        keep_metrics(folder)
+    loggers = instantiate(config["logger"]).build(folder)
+    trainer, signals = options.build(folder, loggers, task.alignment.learns_at_test)
+    if options.compile:
+        task.model.encoder.compile(dynamic=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    start = time.perf_counter()
+    before = int(torch.load(last, weights_only=True)["global_step"]) if resumed else 0
+    with signals.listening():
+        trainer.fit(task, data, ckpt_path=last if resumed else None)
+        if signals.received is not None:
+            raise Interrupted(signals.received)
+    seconds = time.perf_counter() - start
+    merge_metrics(folder)
+    seen = parcels_seen(trainer, data, before)
+    return evaluate_task(task, data, folder, "best", {"seconds": seconds, "parcels_per_second": seen / seconds})
+
+
+def parcels_seen(trainer: pl.Trainer, data: DomainDataModule, before: int) -> int:
+    """Parcels of all domains that went through a training step since ``before`` optimiser steps."""
+    steps = (trainer.global_step - before) * trainer.accumulate_grad_batches
+    return int(steps * data.batch_size * (len(data.labelled) + len(data.unlabelled)))
+
+
+def main(cfg: DictConfig) -> None:
+    """What the command line runs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from .registry import GROUPS, with_choices
+    from .report.screen import show
+    from .trainer import Interrupted
+
+    hydra = HydraConfig.get()
+    choices = {k: v for k, v in hydra.runtime.choices.items() if k in GROUPS}
+    folder = Path(hydra.runtime.output_dir)
+    try:
+        report = run(with_choices(cfg, choices), folder)
+    except Interrupted as stop:
+        print(f"{stop}; continue with the same command and resume=auto hydra.run.dir={folder}", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    show(report, folder)
+
+
+if __name__ == "__main__":
+    launch("train", main)

@@ -1,0 +1,208 @@
+"""Lightning, set up for one run: checkpoints that survive a kill, signals, precision, progress."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop; the checkpoint is written. Not an Exception: nothing may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class Signals(Callback):
+    """First SIGINT or SIGTERM: finish the batch, save ``last.ckpt``, raise. A second SIGINT stops at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.received: int | None = None
+
+    def _notice(self, number: int, frame: Any) -> None:
+        if self.received == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.received = number
+        print(f"\n{signal.Signals(number).name}: finishing this batch, then saving", file=sys.stderr)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch both signals inside; leave the process as it was afterwards."""
+        before = {number: signal.signal(number, self._notice) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.received is not None:
+            trainer.save_checkpoint(self.folder / "last.ckpt")
+            raise Interrupted(self.received)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints appear whole or not at all, and are read without running code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.save(checkpoint, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        return loaded
+
+
+class EpochLine(Callback):
+    """One line an epoch, for logs and notebooks, where a progress bar would fill pages."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("loss/", "select/"))}
+        text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Loggers:
+    """Where metrics go.
+
+    Attributes:
+        csv: ``metrics.csv`` in the run directory.
+        tensorboard: Event files in ``tensorboard/``.
+    """
+
+    csv: bool = True
+    tensorboard: bool = True
+
+    def build(self, folder: Path) -> list[Logger]:
+        """Loggers that write into one run directory."""
+        made: list[Logger] = []
+        if self.csv:
+            made.append(CSVLogger(folder, name="", version="", flush_logs_every_n_steps=10**9))
+        if self.tensorboard:
+            made.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+        return made
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """How long and on what.
+
+    Attributes:
+        max_epochs: Epochs.
+        accelerator: ``auto`` | ``cpu`` | ``gpu`` | ``mps``.
+        devices: Number of devices.
+        precision: ``fp32`` | ``bf16`` | ``fp16``; mixed precision is slower than fp32 on most CPUs.
+        clip: Largest gradient norm; 0 = no clipping.
+        accumulate: Batches per optimiser step.
+        patience: Epochs without a better selection score before stopping; 0 = never stop early.
+        compile: ``torch.compile`` the network.
+        progress: ``auto`` (a bar on a terminal, a line an epoch elsewhere) | ``bar`` | ``lines`` | ``none``.
+    """
+
+    max_epochs: int = 20
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: int = 1
+    precision: Precision = "fp32"
+    clip: float = 1.0
+    accumulate: int = 1
+    patience: int = 0
+    compile: bool = False
+    progress: Literal["auto", "bar", "lines", "none"] = "auto"
+
+    def build(self, folder: Path, loggers: list[Logger], learns_at_test: bool) -> tuple[pl.Trainer, Signals]:
+        """The Lightning trainer of one run directory, and its signal catcher."""
+        checkpoints = folder / "checkpoints"
+        signals = Signals(checkpoints)
+        _quiet()
+        trainer = pl.Trainer(
+            max_epochs=self.max_epochs,
+            accelerator=self.accelerator,
+            devices=self.devices,
+            precision=PRECISIONS[self.precision],
+            gradient_clip_val=self.clip or None,
+            accumulate_grad_batches=self.accumulate,
+            callbacks=[signals, *self._progress(), *self._stop(), *_checkpoints(checkpoints)],
+            plugins=[AtomicCheckpoints()],
+            logger=loggers,
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=self._bar,
+            inference_mode=not learns_at_test,
+            use_distributed_sampler=False,
+            default_root_dir=folder,
+        )
+        return trainer, signals
+
+    @property
+    def _bar(self) -> bool:
+        return self.progress == "bar" or (self.progress == "auto" and sys.stdout.isatty())
+
+    def _progress(self) -> list[Callback]:
+        if self.progress == "none":
+            return []
+        return [RichProgressBar()] if self._bar else [EpochLine()]
+
+    def _stop(self) -> list[Callback]:
+        if not self.patience:
+            return []
+        return [
+            EarlyStopping("select/chosen", mode="max", patience=self.patience, check_on_train_epoch_end=True, strict=True)
+        ]
+
+
+def _checkpoints(folder: Path) -> list[Callback]:
+    """The best by the selection criterion, then the last, which so remembers the best."""
+    common: Mapping[str, Any] = {
+        "dirpath": folder,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+    }
+    return [
+        ModelCheckpoint(filename="best", monitor="select/chosen", mode="max", save_top_k=1, **common),
+        ModelCheckpoint(filename="last", **common),
+    ]
+
+
+def _quiet() -> None:
+    """Silence what is by design here; everything else is still heard."""
+    import logging
+
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*You have overridden `transfer_batch_to_device`.*",
+        ".*treespec, LeafSpec.*",  # Lightning 2.6 with torch 2.15
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
