@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 # Before torch is imported: idle OpenMP threads that spin make a busy machine many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,14 +42,26 @@ def launch(verb: str, work: Callable[[DictConfig], None]) -> None:
         sys.argv[1:] = registry.expand(arguments)
         if not any(a in FLAGS for a in arguments):
             compose(verb, overrides)
-        hydra.main(config_path=str(configs_dir()), config_name=verb, version_base="1.3")(work)()
+
+        def guarded(cfg: DictConfig) -> None:
+            try:
+                work(cfg)
+            except Exception as error:
+                stop(error)
+
+        hydra.main(config_path=str(configs_dir()), config_name=verb, version_base="1.3")(guarded)()
     except KeyboardInterrupt:
         sys.exit(130)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, SystemExit) or os.environ.get("EO_ADAPT_DEBUG"):
-            raise
-        print(f"error: {say(error)}", file=sys.stderr)
-        sys.exit(1)
+    except Exception as error:
+        stop(error)
+
+
+def stop(error: Exception) -> NoReturn:
+    """Say an error in one line and exit with 1; with ``EO_ADAPT_DEBUG`` set, show where it came from."""
+    if os.environ.get("EO_ADAPT_DEBUG"):
+        raise error
+    print(f"error: {say(error)}", file=sys.stderr)
+    sys.exit(1)
 
 
 def check_names(overrides: list[str]) -> None:
@@ -67,17 +80,18 @@ def compose(verb: str, overrides: list[str]) -> None:
         try:
             registry.config(*overrides, name=verb)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(_with_alternatives(verb, error)) from error
+            raise ValueError(_with_alternatives(verb, overrides, error)) from error
 
 
-def _with_alternatives(verb: str, error: Exception) -> str:
+def _with_alternatives(verb: str, overrides: list[str], error: Exception) -> str:
     text = "\n".join(dict.fromkeys(f"{error}\n{error.__cause__ or ''}".strip().splitlines()))
     match = re.search(r"full_key: ([\w.]+)", text) or re.search(r"Could not override '([\w.]+)'", text)
     if match is None or "not in" not in text:
         return text
     *above, key = match[1].split(".")
-    node = OmegaConf.select(registry.config(name=verb), ".".join(above)) if above else registry.config(name=verb)
-    known = sorted(str(k) for k in node) if isinstance(node, DictConfig) else []
+    cfg = registry.config(*(o for o in overrides if o.partition("=")[0] in registry.GROUPS), name=verb)
+    node = OmegaConf.select(cfg, ".".join(above)) if above else cfg
+    known = sorted(str(k) for k in node if k not in ("_target_", "choices")) if isinstance(node, DictConfig) else []
     return f"there is no option {match[1]!r};{registry.closest(key, known)} {'.'.join(above) or verb} has {known}"
 
 

@@ -58,7 +58,8 @@ def claim(folder: Path, config: Mapping[str, Any]) -> bool:
         RunDirectoryError: If the directory holds a run of another config, or resuming was not asked for.
     """
     there = folder / "config.yaml"
-    if there.exists():
+    of_value = [*(folder / "checkpoints").glob("*.ckpt"), *folder.glob("report.json")]
+    if there.exists() and of_value:  # a run that failed before its first checkpoint blocks nobody
         earlier = yaml.safe_load(there.read_text())
         if different := _differences(earlier, config):
             raise RunDirectoryError(

@@ -20,6 +20,7 @@ from .statistics import band_statistics
 from .store import Store, band_numbers
 
 SAMPLINGS = ("uniform", "balanced")
+RESIDENT = ("auto", "yes", "no")
 
 
 class DomainDataModule(pl.LightningDataModule):
@@ -36,7 +37,7 @@ class DomainDataModule(pl.LightningDataModule):
         generator: Synthetic generator of embedded data; empty for real data.
         bands: Sensor -> names of the bands to use; empty = all.
         classes: Only these classes; empty = all.
-        join: New class -> the classes that it stands for, joined before anything else.
+        join: New class -> the classes that it stands for.
         coarsen: ``none`` | ``shared`` | HCAT depth ``"1"``..``"5"``: join classes by their HCAT codes instead.
         min_per_class: Source classes with fewer training parcels are not learnt.
         split: How domains are divided.
@@ -45,7 +46,7 @@ class DomainDataModule(pl.LightningDataModule):
         pixels: Pixels drawn a parcel, for pixel sets.
         sampling: ``uniform``, or ``balanced``: each class of a labelled domain equally often.
         workers: Processes that prepare training batches; 0 is fastest for parcels, which are mapped from disk.
-        resident: Keep the arrays on the accelerator: ``auto`` if they fit in half of its free memory | ``yes`` | ``no``.
+        resident: Keep the arrays on the accelerator: ``auto`` if half of its free memory holds them | ``yes`` | ``no``.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class DomainDataModule(pl.LightningDataModule):
             raise ValueError(f"the shift is about recipe {other}, the data are {recipe!r}; choose data= to fit shift=")
         if sampling not in SAMPLINGS:
             raise ValueError(f"data.sampling must be one of {list(SAMPLINGS)}; got {sampling!r}")
+        if resident not in RESIDENT:
+            raise ValueError(f"data.resident must be one of {list(RESIDENT)}; got {resident!r}")
         if batch_size < 2:
             raise ValueError(f"data.batch_size must be at least 2 (batch statistics); got {batch_size}")
         self.shift, self.seed, self.kind, self.oracle = shift, seed, kind, oracle
@@ -103,7 +106,7 @@ class DomainDataModule(pl.LightningDataModule):
         if self.generator:
             return Recipe.load(self.recipe).cached(None, self.generator)
         raise FileNotFoundError(
-            f"the {self.recipe} data are not shipped: set data.root=<folder of the raw files>, or prepare them once with "
+            f"no {self.recipe} data are shipped: set data.root=<folder of the raw files>, or prepare them once with "
             f"`python -m eo_adapt.prepare recipe={self.recipe} raw=<folder> out=<store>` and set data.store=<store>"
         )
 

@@ -118,7 +118,8 @@ class DomainLoader:
         if not self.workers:
             yield from map(self.steps.__getitem__, places)
             return
-        yield from DataLoader(self.steps, batch_size=None, sampler=places, num_workers=self.workers)  # type: ignore[arg-type]
+        own = torch.Generator()  # the loader draws from it; without, it would move the run's random stream
+        yield from DataLoader(self.steps, batch_size=None, sampler=places, num_workers=self.workers, generator=own)
 
     def state_dict(self) -> dict[str, int]:
         """Nothing to keep: the position is the trainer's. Present because Lightning asks resumable loaders for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from .splits import distance_report, split_blocks
 from .store import DOMAIN_COLUMNS, Store
 
 Role = Literal["source", "target"]
+Kinds = Literal["blocks", "published"]
 NAMES = ("train", "val", "test")
 
 
@@ -34,13 +35,17 @@ class Split:
         seed: Of the block lottery; not the run's seed, so that runs with different seeds share one test set.
     """
 
-    kind: Literal["blocks", "published"] = "blocks"
+    kind: Kinds = "blocks"
     block_size: float = 10_000.0
     buffer: float = 1_000.0
     train: float = 0.6
     val: float = 0.15
     test: float = 0.25
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kinds):
+            raise ValueError(f"data.split.kind must be one of {list(get_args(Kinds))}; got {self.kind!r}")
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,10 @@ def divide(
         split: How to divide each.
         coarsen: ``none`` | ``shared`` (the deepest HCAT class that all domains have, per branch) | ``"1"``..``"5"``
             (HCAT depth).
-        join: New class -> the classes that it stands for; done first.
+        join: New class -> the classes that it stands for; not together with coarsen, which goes by codes.
 
     Raises:
-        ValueError: If a domain is empty, or a split of it is; says what there is.
+        ValueError: If a domain is empty, or a split of it is; says what there is. If a class to join is unknown.
     """
     rows = [_rows_of(store, domain) for domain in shift.domains]
     names = _class_names(store, rows, coarsen, join or {})
@@ -136,6 +141,8 @@ def _class_names(
     allowed = ("none", "shared", "1", "2", "3", "4", "5")
     if coarsen not in allowed:
         raise ValueError(f"data.coarsen must be one of {list(allowed)}; got {coarsen!r}")
+    if join and coarsen != "none":
+        raise ValueError(f"data.join goes by names, data.coarsen={coarsen} by HCAT codes: use one of them")
     label = store.index["label"].to_numpy(str).astype(object)
     for new, old in join.items():
         if unknown := sorted(set(old) - set(label)):
@@ -162,8 +169,6 @@ def _published(store: Store, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _blocks(x: np.ndarray, y: np.ndarray, rows: Sequence[np.ndarray], split: Split) -> list[np.ndarray]:
-    if split.kind != "blocks":
-        raise ValueError(f"data.split.kind must be blocks or published; got {split.kind!r}")
     ratios = {"train": split.train, "val": split.val, "test": split.test}
     out: dict[int, np.ndarray] = {}
     for group in _touching([(x[at], y[at]) for at in rows], split.buffer):
@@ -181,9 +186,7 @@ def _touching(places: Sequence[tuple[np.ndarray, np.ndarray]], margin: float) ->
     boxes = [(px.min() - margin, py.min() - margin, px.max() + margin, py.max() + margin) for px, py in places]
     groups: list[list[int]] = []
     for i, a in enumerate(boxes):
-        near = [
-            g for g in groups if any(_meet(a, boxes[j]) for j in g)
-        ]
+        near = [g for g in groups if any(_meet(a, boxes[j]) for j in g)]
         groups = [g for g in groups if g not in near] + [[*(j for g in near for j in g), i]]
     return groups
 
@@ -213,10 +216,9 @@ def choose_classes(
     if missing := [name for name in classes if not counts[name]]:
         raise ValueError(f"no source training parcel has the classes {missing} asked for; there are {sorted(counts)}")
     wanted = set(classes) or set(counts) | {n for d in parcels for n in d.labels.tolist()}
-    targets = {name for d in parcels if d.role == "target" for name in set(d.labels.tolist())} & wanted
-    return label_set(
-        {name: n for name, n in counts.items() if name in wanted}, targets or set(counts) & wanted, kind, min_per_class
-    )
+    targets = [d for d in parcels if d.role == "target"]
+    there = {name for d in targets for name in d.labels.tolist()} if targets else set(counts)
+    return label_set({name: n for name, n in counts.items() if name in wanted}, there & wanted, kind, min_per_class)
 
 
 def splits_frame(store: Store, parcels: Sequence[DomainParcels]) -> pd.DataFrame:

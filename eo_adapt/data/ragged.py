@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ class Ragged:
     def to(self, device: torch.device | str) -> Ragged:
         """The same arrays resident on ``device``."""
         names = ("values", "days", "valid", "dates", "counts", "pixels", "gdd")
-        moved = {name: None if (x := getattr(self, name)) is None else x.to(device) for name in names}
+        moved: dict[str, Any] = {name: None if (x := getattr(self, name)) is None else x.to(device) for name in names}
         return replace(self, **moved)
 
     def gather(self, rows: Tensor, bands: Sequence[int], pixels: Tensor | None = None) -> Observation:
@@ -129,7 +130,7 @@ class Ragged:
         place = torch.where(there, place, 0)
         if self.pixels is not None:
             there = there & self.pixels[place]
-        values = self._decode(self.values[place.flatten()].view(*place.shape, -1), bands)
+        values = self._decode(self.values[place.flatten()].view(*place.shape, self.values.shape[1]), bands)
         values = torch.where(there[..., None], values, 0.0)
         if not self.is_pixel_set:
             return Observation(values[:, 0], days, valid, gdd=gdd)

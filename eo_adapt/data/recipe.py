@@ -83,12 +83,14 @@ class Recipe:
         if not path.is_file():
             raise LookupError(f"no recipe called {name!r};{closest(name, recipe_names())} there are: {recipe_names()}")
         text = path.read_text()
-        spec = yaml.safe_load(text)
+        spec = yaml.safe_load(text) or {}
         known = {f for f in cls.__dataclass_fields__ if f != "text"}
         if wrong := sorted(set(spec) - known):
             raise ValueError(f"{path.name} has unknown keys {wrong}; a recipe has {sorted(known)}")
         if missing := sorted({"name", "title", "licence", "citation", "reader", "synthetic"} - set(spec)):
             raise ValueError(f"{path.name} lacks {missing}")
+        if spec["name"] != name:
+            raise ValueError(f"{path.name} calls itself {spec['name']!r}; a recipe is named like its file")
         return cls(**{**spec, "sources": tuple(spec.get("sources", ()))}, text=text)
 
     def prepare(self, raw: Path, out: Path) -> Store:
@@ -96,9 +98,12 @@ class Recipe:
 
         Raises:
             FileNotFoundError: If ``raw`` does not exist.
+            FileExistsError: If ``out`` holds something that is no store, or the raw files themselves.
         """
         if not raw.is_dir():
             raise FileNotFoundError(f"no folder {raw} with the raw files of {self.name} ({self.title})")
+        if raw.resolve().is_relative_to(out.resolve()):
+            raise FileExistsError(f"the raw files at {raw} lie in {out}, which would be replaced; choose another out")
         reader: RecordReader = make(self.reader)
         about = {"title": self.title, "licence": dict(self.licence), "citation": self.citation}
         with StoreWriter(out, self.name, reader.sensors, self.crs, self.on_empty, about) as writer:
@@ -113,8 +118,9 @@ class Recipe:
             raw: Folder of the raw files; None = generate them synthetically.
             generator: Which generator to use instead of the recipe's own, built or as a spec.
         """
-        made = None if raw else (generator or self.synthetic)
-        known = {"version": __version__, "recipe": self.text, "format": FORMAT, "raw": _stamp(raw) if raw else repr(made)}
+        made = generator or self.synthetic
+        state = _stamp(raw) if raw else repr(made)
+        known = {"version": __version__, "recipe": self.text, "format": FORMAT, "raw": state}
         key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
         out = cache_dir() / "stores" / f"{self.name}-{key}"
         if (out / "store.json").is_file():

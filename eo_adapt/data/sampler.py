@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,7 +29,7 @@ class Sampler:
     def __init__(self, size: int, batch_size: int, seed: int, domain: int) -> None:
         self.size, self.batch_size, self.seed, self.domain = size, batch_size, seed, domain
         self.weights: Tensor | None = None
-        self._permutation = lru_cache(maxsize=2)(self._permute)
+        self._permutations: dict[tuple[int, int], Tensor] = {}
 
     def positions(self, epoch: int, step: int) -> Tensor:
         """(B,) int64 positions of one step."""
@@ -47,5 +45,10 @@ class Sampler:
         ]
         return torch.cat(drawn)
 
-    def _permute(self, epoch: int, cycle: int) -> Tensor:
-        return torch.randperm(self.size, generator=generator(self.seed, self.domain, epoch, cycle, 0))
+    def _permutation(self, epoch: int, cycle: int) -> Tensor:
+        kept = self._permutations
+        if (epoch, cycle) not in kept:
+            if len(kept) > 1:  # the two of the current step are enough
+                kept.pop(next(iter(kept)))
+            kept[epoch, cycle] = torch.randperm(self.size, generator=generator(self.seed, self.domain, epoch, cycle, 0))
+        return kept[epoch, cycle]

@@ -35,18 +35,20 @@ def band_statistics(reader: Reader, parts: Sequence[Part]) -> dict[str, tuple[li
         ValueError: If a band has no valid value at all.
     """
     sums: dict[str, Tensor] = {}
+    origins: dict[str, Tensor] = {}  # moments are taken around a first value: no cancellation, constants give exactly 0
     for part in parts:
         for batch in PartLoader(reader, part, 2048):
             for name, observation in batch.inputs.items():
                 x = valid_rows(observation).double()
+                x = x - origins.setdefault(name, x[0] if len(x) else x.sum(0))
                 moments = torch.stack([torch.full_like(x.sum(0), len(x)), x.sum(0), x.square().sum(0)]).cpu()
                 sums[name] = sums[name] + moments if name in sums else moments
-    return {name: _finish(name, *moments.unbind(0)) for name, moments in sums.items()}
+    return {name: _finish(name, origins[name].cpu(), *moments.unbind(0)) for name, moments in sums.items()}
 
 
-def _finish(name: str, n: Tensor, total: Tensor, squares: Tensor) -> tuple[list[float], list[float]]:
+def _finish(name: str, origin: Tensor, n: Tensor, total: Tensor, squares: Tensor) -> tuple[list[float], list[float]]:
     if (n == 0).any():
         raise ValueError(f"{name} has no valid value in the labelled training parcels; check masks and split")
     mean = total / n
     std = (squares / n - mean.square()).clamp_min(0).sqrt()
-    return mean.tolist(), torch.where(std > 1e-8, std, 1.0).tolist()
+    return (origin + mean).tolist(), torch.where(std > 1e-8, std, 1.0).tolist()

@@ -51,8 +51,8 @@ class Store:
         if self.about.get("format") != FORMAT:
             raise StoreError(
                 f"the store at {self.path} has format {self.about.get('format')}, this version reads format {FORMAT}; "
-                f"prepare it again: python -m eo_adapt.prepare recipe={self.about.get('recipe')} out={self.path} "
-                "force=true"
+                f"prepare it again: python -m eo_adapt.prepare recipe={self.about.get('recipe')} "
+                f"raw=<folder of the raw files> out={self.path} force=true"
             )
         self._check_sizes()
         self.sensors = {
@@ -67,11 +67,15 @@ class Store:
                 state = "is missing" if found is None else f"has {found} bytes instead of {size}"
                 raise StoreError(
                     f"the store at {self.path} is damaged: {name} {state}; prepare it again with "
-                    f"`python -m eo_adapt.prepare recipe={self.about.get('recipe')} out={self.path} force=true`"
+                    f"`python -m eo_adapt.prepare recipe={self.about.get('recipe')} raw=<folder of the raw files> "
+                    f"out={self.path} force=true`"
                 )
 
     def __len__(self) -> int:
         return int(self.about["parcels"])
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        return Store, (self.path,)  # a worker process maps the files itself instead of receiving a copy
 
     @cached_property
     def index(self) -> pd.DataFrame:

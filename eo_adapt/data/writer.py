@@ -47,7 +47,7 @@ class StoreWriter:
         on_empty: OnEmpty = "error",
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path, self.recipe, self.sensors, self.crs = Path(path), recipe, dict(sensors), crs
+        self.path, self.recipe, self.sensors, self.crs = Path(path).resolve(), recipe, dict(sensors), crs
         self.on_empty, self.about = on_empty, dict(about or {})
         self.rows: list[dict[str, Any]] = []
         self.geometry: list[bytes | None] = []
@@ -57,6 +57,10 @@ class StoreWriter:
         self._files: dict[Path, BinaryIO] = {}
 
     def __enter__(self) -> StoreWriter:
+        if self.path.exists() and not (self.path / "store.json").is_file() and not _is_empty(self.path):
+            raise FileExistsError(
+                f"{self.path} exists and is no store; it would be lost. Give the name of a folder that is not there yet"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.temporary = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
         return self
@@ -74,14 +78,14 @@ class StoreWriter:
         """Append one parcel.
 
         Raises:
-            ValueError: If its id occurred before, its sensors or shapes do not fit, or it has no valid date.
+            ValueError: If its id occurred before, its sensors or shapes do not fit, or it has no valid date. Nothing of
+                it is written then.
         """
         if record.key in self.keys:
             raise ValueError(
                 f"parcel id {record.key!r} occurs twice in the {self.recipe} data; ids must be unique, otherwise one "
                 "parcel can be in train and test: remove the duplicate or make the id from more columns"
             )
-        self.keys.add(record.key)
         if set(record.series) != set(self.sensors):
             raise ValueError(
                 f"parcel {record.key!r} has sensors {sorted(record.series)}; this store holds {sorted(self.sensors)}"
@@ -93,34 +97,51 @@ class StoreWriter:
                     f"parcel {record.key!r} has no valid date (all masked or NaN); remove it, or set on_empty: drop in "
                     "the recipe, which leaves such parcels out and lists them in dropped.csv"
                 )
+            self.keys.add(record.key)
             self.dropped.append((record.key, "no valid date"))
             return
+        self._check_alike(record, parts)
         for name, part in parts.items():
             self._append(name, part)
+        self.keys.add(record.key)
         self.geometry.append(record.geometry)
         if record.attributes is not None:
             self.attributes.append(np.asarray(record.attributes, np.float32))
         self.rows.append(_row(record, sum(len(part["days"]) for part in parts.values())))
 
+    def _check_alike(self, record: Record, parts: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Optional arrays and attributes are there for all parcels or for none."""
+        found = None if record.attributes is None else np.asarray(record.attributes, np.float32)
+        if found is not None and (found.ndim != 1 or not np.isfinite(found).all()):
+            raise ValueError(f"parcel {record.key!r}: attributes must be finite numbers (A,); got {found}")
+        if not self.rows:
+            return
+        for sensor, part in parts.items():
+            for kind in OPTIONAL:
+                if (kind in part) != (self.temporary / sensor / f"{kind}.bin" in self._files):
+                    raise ValueError(
+                        f"some parcels have {kind} for {sensor!r} and some do not, {record.key!r} is the first that "
+                        "differs; give it for all or none"
+                    )
+        before, now = len(self.attributes[0]) if self.attributes else None, None if found is None else len(found)
+        if before != now:
+            raise ValueError(
+                f"parcel {record.key!r} has {now or 'no'} attributes, those before have {before or 'none'}; give the "
+                "same for all or none"
+            )
+
     def _append(self, sensor: str, part: Mapping[str, np.ndarray]) -> None:
         for kind, array in part.items():
             path = self.temporary / sensor / f"{kind}.bin"
             if path not in self._files:
-                if len(self.rows) and kind in OPTIONAL:
-                    raise ValueError(f"some parcels have {kind} for {sensor!r} and some do not; give it for all or none")
                 path.parent.mkdir(exist_ok=True)
                 self._files[path] = path.open("wb")
             self._files[path].write(array.tobytes())
-        for kind in OPTIONAL:
-            if kind not in part and self.temporary / sensor / f"{kind}.bin" in self._files:
-                raise ValueError(f"some parcels have {kind} for {sensor!r} and some do not; give it for all or none")
 
     def _finish(self) -> None:
         if not self.rows:
             raise StoreError(f"the {self.recipe} data gave no usable parcel ({len(self.dropped)} without a valid date)")
         if self.attributes:
-            if len(self.attributes) != len(self.rows):
-                raise ValueError("some parcels have attributes and some do not; give them for all or none")
             np.save(self.temporary / "attributes.npy", np.stack(self.attributes))
         write_index(self.temporary / "index.parquet", pd.DataFrame(self.rows), self.geometry, self.crs)
         if self.dropped:
@@ -138,19 +159,27 @@ class StoreWriter:
             "about": self.about,
             "files": {str(p.relative_to(self.temporary)): p.stat().st_size for p in files},
         }
-        (self.temporary / "store.json").write_text(json.dumps(about, indent=1))
+        (self.temporary / "store.json").write_text(json.dumps(about, indent=1, default=str))
         self.temporary.chmod(0o755)
         _replace(self.temporary, self.path)
 
 
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
 def _replace(new: Path, old: Path) -> None:
     """Put a folder in the place of another; the old one disappears only after the new one is there."""
-    if not old.exists():
+    if not old.exists() or _is_empty(old):
         os.replace(new, old)
         return
     aside = old.with_name(f".{old.name}.old.{os.getpid()}")
     os.replace(old, aside)
-    os.replace(new, old)
+    try:
+        os.replace(new, old)
+    except BaseException:
+        os.replace(aside, old)
+        raise
     shutil.rmtree(aside)
 
 
@@ -183,17 +212,40 @@ def _encode(series: Series, sensor: Sensor, key: str) -> dict[str, np.ndarray]:
         )
     there = np.isfinite(cube).all(-1) if cube.dtype.kind == "f" else np.ones(cube.shape[:2], bool)
     if series.valid_pixels is not None:
-        there &= np.asarray(series.valid_pixels, bool)
-    valid = there.any(0) if series.valid is None else np.asarray(series.valid, bool) & there.any(0)
-    part = {"values": _counts(cube, there, sensor, key).reshape(-1, len(sensor.bands))}
+        there &= _shaped("valid_pixels", series.valid_pixels, there.shape, key).astype(bool)
+    if series.valid is not None:
+        there &= _shaped("valid", series.valid, (dates,), key).astype(bool)
+    valid = np.asarray(there.any(0))
+    part: dict[str, np.ndarray] = {"values": _counts(cube, there, sensor, key).reshape(-1, len(sensor.bands))}
     if pixel_set:
-        part["pixels"] = (there & valid).reshape(-1)
-    part["days"] = np.asarray(series.days).astype(np.int16)
+        part["pixels"] = there.reshape(-1)
+    part["days"] = _whole_days(_shaped("days", series.days, (dates,), key), key)
     part["valid"] = valid
     if series.gdd is not None:
-        part["gdd"] = np.asarray(series.gdd, np.float32)
+        gdd = _shaped("gdd", series.gdd, (dates,), key).astype(np.float32)
+        if not np.isfinite(gdd[valid]).all():
+            raise ValueError(f"parcel {key!r} has growing degree days that are NaN or infinite on valid dates")
+        part["gdd"] = np.where(np.isfinite(gdd), gdd, np.float32(0))
     part["sizes"] = np.array([dates, cube.shape[0]], np.int32)
     return part
+
+
+def _shaped(what: str, array: np.ndarray, shape: tuple[int, ...], key: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.shape != shape:
+        raise ValueError(f"parcel {key!r}: {what} has shape {array.shape}; it must be {shape} to fit the values")
+    return array
+
+
+def _whole_days(days: np.ndarray, key: str) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        whole = days.astype(np.int16)
+    if (whole != days).any():
+        raise ValueError(
+            f"parcel {key!r}: days must be whole numbers from -32768 to 32767, counted from 1 January of the label "
+            f"year; got {days[whole != days][:5].tolist()}"
+        )
+    return whole
 
 
 def _counts(cube: np.ndarray, there: np.ndarray, sensor: Sensor, key: str) -> np.ndarray:
@@ -201,13 +253,15 @@ def _counts(cube: np.ndarray, there: np.ndarray, sensor: Sensor, key: str) -> np
     cube = np.where(there[..., None], cube, 0)
     if sensor.dtype == "float32":
         return cube.astype(np.float32)
-    counts = np.rint((cube - sensor.offset) / sensor.scale) if cube.dtype.kind == "f" else cube
+    counts = np.rint((cube.astype(float) - sensor.offset) / sensor.scale) if cube.dtype.kind == "f" else cube
     counts = np.where(there[..., None], counts, 0)
     if counts.size and (counts.min() < 0 or counts.max() > 65535):
-        low, high = sensor.offset, sensor.offset + 65535 * sensor.scale
+        low, high, least, most = (
+            float(count) * sensor.scale + sensor.offset for count in (0, 65535, counts.min(), counts.max())
+        )
         raise ValueError(
-            f"parcel {key!r} has values in [{cube.min():g}, {cube.max():g}]; uint16 with scale {sensor.scale:g} and "
-            f"offset {sensor.offset:g} holds [{low:g}, {high:g}] {sensor.units}: set the sensor's scale and offset, or "
+            f"parcel {key!r} has values in [{least:g}, {most:g}] {sensor.units}; uint16 with scale {sensor.scale:g} "
+            f"and offset {sensor.offset:g} holds [{low:g}, {high:g}]: set the sensor's scale and offset, or "
             "dtype: float32"
         )
     return counts.astype(np.uint16)
@@ -224,9 +278,9 @@ def write_index(path: Path, frame: pd.DataFrame, geometry: list[bytes | None], c
     shapes[~missing] = shapely.from_wkb([g for g in geometry if g is not None])
     located = np.isfinite(frame["lon"]) & np.isfinite(frame["lat"])
     shapes[missing & ~located.to_numpy()] = None
-    if not crs:
+    if not crs and located.any():
         lon, lat = frame.loc[located, "lon"].mean(), frame.loc[located, "lat"].mean()
         crs = f"+proj=laea +lon_0={lon:.3f} +lat_0={lat:.3f} +units=m"
-    metric = geopandas.GeoSeries(points, crs="EPSG:4326").to_crs(crs)
+    metric = geopandas.GeoSeries(points, crs="EPSG:4326").to_crs(crs or "EPSG:3857")  # nowhere in any CRS
     frame = frame.assign(x=np.where(located, metric.x, np.nan), y=np.where(located, metric.y, np.nan))
     geopandas.GeoDataFrame(frame, geometry=shapes, crs="EPSG:4326").to_parquet(path, index=False)

@@ -19,7 +19,7 @@ from eo_adapt.data.synthetic.parcel_table import CawaWorld
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/data"
-RECIPES = ("cawa", "cawa_joined", "brazil_matogrosso", "brazil_rondonia", "timematch", "breizhcrops")
+RECIPES = ("cawa", "brazil_matogrosso", "brazil_rondonia", "timematch", "breizhcrops")
 real_data = pytest.mark.skipif(not (REAL / "cawa" / "ndvi.parquet").is_file(), reason="no ../shared/data")
 
 
@@ -74,13 +74,6 @@ def test_cawa_round_trip(cawa: tuple[Path, list[Record]]) -> None:
     assert np.isnan(np.concatenate([record.series["ndvi"].values for record in found])).mean() == pytest.approx(
         0.3, abs=0.05
     )
-
-
-def test_cawa_joined(cawa: tuple[Path, list[Record]]) -> None:
-    labels = {known.label if "wheat" not in known.label else "winter_cereal" for known in cawa[1]}
-    found = read("cawa_joined", cawa[0])
-    assert {record.label for record in found} == labels
-    assert {record.hcat for record in found if record.label == "winter_cereal"} == {"3301010000"}
 
 
 def test_steps_round_trip(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Readers: one module a raw layout, raw files -> records."""

@@ -32,11 +32,9 @@ class EuroCropsML:
         names: HCAT3 code -> class name; None = the shipped HCAT3 table.
     """
 
-    def __init__(
-        self, year: int = 2021, splits: Sequence[str] = (), names: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, year: int = 2021, splits: Sequence[str] = (), names: Mapping[str, str] | None = None) -> None:
         if isinstance(splits, str):
-            raise ValueError(f"splits is a list of paths relative to <root>/split; got the single string {splits!r}")
+            raise TypeError(f"splits is a list of paths relative to <root>/split; got the single string {splits!r}")
         self.year, self.splits, self.names = year, tuple(splits), names
 
     @property

@@ -37,7 +37,9 @@ def read_splits(folder: Path, files: Sequence[str]) -> dict[str, str]:
         for part, names in _parts(path).items():
             for name in _flatten(names, path):
                 if found.setdefault(name, part) != part:
-                    raise ValueError(f"{path}: {name} is in {part!r} here and in {found[name]!r} before; it must be one")
+                    raise ValueError(
+                        f"{path}: {name} is in {part!r} here and in {found[name]!r} before; it must be one"
+                    )
     return found
 
 

@@ -1,9 +1,9 @@
 """Daily air temperature by place, and the thermal time that drives the crops.
 
 The climate is a sinusoid a year (mean and amplitude) plus weather. Mean and amplitude are straight lines in latitude
-and longitude, rounded so that they pass near the known yearly course of lowland Portugal (about 10 degree C in January,
-23 in July), the Beauce (4, 20), the Weinviertel (1, 22), Latvia (-4, 19) and Estonia (-6, 18). They stand for the climate
-of this simulation, not for a measurement, and hold for the European lowlands between 37 and 60 degrees north.
+and longitude, rounded so that they pass near the known yearly course of lowland Portugal (10 degree C in January, 23 in
+July), the Beauce (4, 20), the Weinviertel (1, 22), Latvia (-4, 19) and Estonia (-6, 18). They stand for the climate of
+this simulation, not for a measurement, and hold for European lowlands between 37 and 60 degrees north.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def weather(rng: np.random.Generator, places: int, spread: float = 1.5, memory: 
     series = np.zeros(DAYS)
     for day in range(1, DAYS):
         series[day] = memory * series[day - 1] + shocks[day]
-    altitude = rng.normal(0, 0.5, places)
+    altitude = rng.normal(0, 0.8, places)
     return series[None, :] + altitude[:, None]
 
 
@@ -99,7 +99,7 @@ def photoperiod(lat: Floats, base: float = 7.0, full: float = 14.0) -> Floats:
     Weir, Bragg, Porter & Rayner (1984), Journal of Agricultural Science 102, 371-382, multiply thermal time by such a
     factor; the two day lengths here, in hours, are rounded and this simulation's own.
     """
-    return ((day_length(lat) - base) / (full - base)).clip(0, 1)
+    return np.asarray(((day_length(lat) - base) / (full - base)).clip(0, 1), dtype=np.float64)
 
 
 def smooth(temperature: Floats, window: int = 21) -> Floats:
@@ -108,7 +108,7 @@ def smooth(temperature: Floats, window: int = 21) -> Floats:
     ring = np.concatenate([temperature[..., -half:], temperature, temperature[..., :half]], axis=-1)
     total = np.cumsum(ring, axis=-1)
     total = np.concatenate([np.zeros_like(total[..., :1]), total], axis=-1)
-    return (total[..., window:] - total[..., :-window]) / window
+    return np.asarray((total[..., window:] - total[..., :-window]) / window, dtype=np.float64)
 
 
 def sowing_day(temperature: Floats, threshold: float) -> npt.NDArray[np.int64]:
@@ -121,7 +121,7 @@ def sowing_day(temperature: Floats, threshold: float) -> npt.NDArray[np.int64]:
 
 
 def season_end(temperature: Floats, threshold: float) -> npt.NDArray[np.int64]:
-    """First day after the warmest one on which the smoothed temperature is below ``threshold``; 365 when there is none."""
+    """First day after the warmest one on which the smoothed temperature is below ``threshold``; 365 if none."""
     second_half = COLDEST_DAY + DAYS // 2
     cold = smooth(temperature)[..., second_half:] < threshold
     return np.where(cold.any(axis=-1), np.argmax(cold, axis=-1) + second_half, DAYS).astype(np.int64)

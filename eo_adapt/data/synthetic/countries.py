@@ -67,11 +67,11 @@ COUNTRIES: dict[str, Country] = {
         Country("PT", (Region("PT184", -7.9, 37.9), Region("PT187", -7.9, 38.6), Region("PT185", -8.6, 39.1),
                        Region("PT186", -7.6, 39.2)),
                 _shares(10, 7, 5, 7, 13, 4, 14, 7, 4, 6, 18, 5, sunflower=5, rice=5),
-                ("rice",), 0.13, 1.08, 1.04, (1.03, 1.04)),
+                ("rice",), 0.14, 1.05, 1.02, (1.02, 1.03)),
         Country("FR", (Region("FRB02", 1.4, 48.3), Region("FRB05", 1.4, 47.6), Region("FRB06", 2.3, 47.9),
                        Region("FRB01", 2.5, 47.1)),
                 _shares(20, 10, 5, 8, 5, 11, 10, 5, 8, 6, 10, 5, sunflower=7),
-                (), 0.15, 1.04, 1.02, (1.02, 1.03)),
+                (), 0.15, 1.03, 1.01, (1.01, 1.02)),
         Country("AT", (Region("AT125", 16.3, 48.6), Region("AT126", 16.6, 48.3), Region("AT112", 16.8, 47.8),
                        Region("AT123", 15.6, 48.2)),
                 _shares(17, 9, 8, 8, 5, 6, 14, 6, 7, 5, 10, 7, sunflower=6),
@@ -79,11 +79,11 @@ COUNTRIES: dict[str, Country] = {
         Country("LV", (Region("LV009", 23.7, 56.5), Region("LV003", 22.0, 56.9), Region("LV008", 25.5, 57.3),
                        Region("LV007", 24.6, 56.9)),
                 _shares(18, 5, 7, 11, 9, 9, 5, 6, 4, 7, 16, 5),
-                (), 0.17, 0.94, 0.98, (0.98, 0.96)),
+                (), 0.17, 0.96, 0.99, (0.98, 0.97)),
         Country("EE", (Region("EE008", 26.6, 58.1), Region("EE009", 25.7, 58.9), Region("EE004", 24.2, 58.5),
                        Region("EE00A", 27.0, 59.25)),
                 _shares(15, 5, 7, 13, 9, 8, 4, 6, 4, 9, 15, 7, spring_rapeseed_rape=6),
-                ("spring_rapeseed_rape",), 0.18, 0.92, 0.96, (0.96, 0.93)),
+                ("spring_rapeseed_rape",), 0.175, 0.94, 0.97, (0.97, 0.95)),
     )
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The crops of the simulated countries: HCAT3 code and growth in thermal time.
 
-Numbers are rounded so that a farmer of the Beauce would recognise the calendar (winter wheat turns green in early April,
-is ripe in July; maize is sown at 11 degree C, closes in June, is cut in September). They are choices of this simulation.
+Numbers are rounded so that a farmer of the Beauce would recognise the calendar (winter wheat turns green in early
+April and is cut in July; maize is sown at 11 degree C, closes in June, is cut around 1 September). They are choices of
+this simulation.
 """
 
 from __future__ import annotations

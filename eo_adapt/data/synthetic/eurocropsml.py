@@ -1,4 +1,9 @@
-"""Writes a simulated data set in the layout of EuroCropsML."""
+"""Writes a simulated data set in the layout of EuroCropsML.
+
+The shift to study is FR + AT -> EE (measured with an L-TAE on spatial blocks, macro-F1 over the twelve shared crops:
+source-only about 0.5, trained on the target 0.9, source in-domain 0.9, source-only with the target's days moved by 10
+about 0.78). Almost all of the loss comes from phenology. PT is further off, LV is close to EE.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,8 @@ from .countries import COUNTRIES, Country, crop_shares
 from .crops import CROPS
 from .landscape import Landscape, assign_crops, landscape
 from .publish import write_splits
-from .scene import RED, Knobs, Observations, observe
+from .scene import RED, Observations, observe
+from .sky import Knobs
 
 SCALE = 10_000  # counts a unit of reflectance
 CLOUDY_RED = 0.16  # publisher's filter: probability (red - 0.07) / (0.25 - 0.07) above one half is cloud
@@ -31,7 +37,7 @@ class CropWorld:
         parcels_per_country: Parcels of each country.
         seed: Everything random follows from it, country by country, whatever other countries there are.
         year: Year of the dates (2021 is the year of EuroCropsML).
-        noise: Spread between farms, parcels and dates; 1 = as described in scene.py, 0 = none.
+        noise: Spread between farms, parcels and dates; 1 = as described in farming.py and sky.py, 0 = none.
         cloud_share: Share of cloudy days where ``gaps`` is 1.
         phenology: 1 = each country's climate, 0 = one climate in the middle for all.
         radiometry: 1 = each country's haze, soil and gain, 0 = their mean everywhere.
@@ -69,12 +75,12 @@ class CropWorld:
                 raise ValueError(f"{knob} must lie in [0, 1]; got {getattr(self, knob)}")
 
     def write(self, root: Path) -> None:
-        """Write ``preprocess/S2/*.npz`` and the split files below ``root``.
+        """Write ``preprocess/*.npz`` and the split files below ``root``.
 
         Raises:
             FileExistsError: ``root`` holds parcels already.
         """
-        folder = Path(root) / "preprocess" / "S2"
+        folder = Path(root) / "preprocess"
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise FileExistsError(f"{folder} is not empty; write a simulated data set to a new folder")

@@ -14,9 +14,9 @@ from .countries import Region
 Ints = npt.NDArray[np.int64]
 
 KM_PER_DEGREE = 111.2
-VILLAGE_SPACING = 22.0  # km between neighbouring villages; cloud, date pattern and altitude are theirs
-VILLAGE_RADIUS = 1.8  # km, standard deviation of the farms around it
-FARM_RADIUS = 0.4  # km, standard deviation of the parcels around the farm
+VILLAGE_SPACING = 18.0  # km between neighbouring villages; cloud, date pattern and altitude are theirs
+VILLAGE_RADIUS = 1.2  # km, standard deviation of the farms around it
+FARM_RADIUS = 0.3  # km, standard deviation of the parcels around the farm
 PARCELS_PER_FARM = 5
 FARMS_PER_VILLAGE = 4
 FARM_TASTE = 1.0  # spread of a farm's liking for a crop; 0 = crops lie at random

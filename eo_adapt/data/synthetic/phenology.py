@@ -1,8 +1,8 @@
 """Cover of green leaves, ripe straw and petals over thermal time.
 
 Greenness follows the double logistic of Zhang et al. (2003, Remote Sensing of Environment 84, 471-475) and Beck et al.
-(2006, same journal 100, 321-334), with thermal time in place of the calendar: the number of days between two stages then
-depends on climate and crop. Ripe straw and stubble fill what the leaves leave.
+(2006, same journal 100, 321-334), with thermal time in place of the calendar: the days between two stages then depend
+on climate and crop. Ripe straw and stubble fill what the leaves leave.
 """
 
 from __future__ import annotations
@@ -13,34 +13,10 @@ import numpy as np
 
 from .climate import DAYS, Floats, growing_degree_days, photoperiod, season_end, sowing_day
 from .crops import Crop
+from .farming import Management
 
 REFERENCE_HEAT = 4500.0  # degree C x day a year above 0 for which the crop table is written
-ADAPTATION = 0.9  # exponent: how closely the varieties grown follow the heat of the year
-
-
-@dataclass(frozen=True)
-class Management:
-    """How one farmer's parcel departs from the book; all arrays (N,).
-
-    Attributes:
-        delay: Later (+) or earlier development, degree C x day.
-        stretch: Thermal time requirement of the variety relative to the crop table.
-        vigour: Factor of the peak cover.
-        weeds: Cover before the crop rises, added to the table's.
-        regrowth: Peak cover of volunteers or a catch crop after harvest.
-        regrowth_lag: Thermal time from harvest to half that cover, degree C x day.
-    """
-
-    delay: Floats
-    stretch: Floats
-    vigour: Floats
-    weeds: Floats
-    regrowth: Floats
-    regrowth_lag: Floats
-
-    def take(self, rows: np.ndarray) -> Management:
-        """The rows of some parcels (repeats allowed)."""
-        return Management(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+ADAPTATION = 0.7  # exponent: how closely the varieties grown follow the heat of the year
 
 
 @dataclass(frozen=True)
@@ -72,7 +48,7 @@ def double_logistic(
 def adaptation(temperature: Floats) -> Floats:
     """Factor of all thermal requirements where the year is shorter or longer than in the crop table.
 
-    Farmers grow early varieties where summers are short: requirement ~ (yearly heat / reference) ** 0.9.
+    Farmers grow early varieties where summers are short: requirement ~ (yearly heat / reference) ** 0.7.
 
     Args:
         temperature: (V, 365) degree C.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,16 @@ def write_splits(folder: Path, names: Mapping[str, Sequence[str]], targets: Sequ
     sources = [code for code in names if code not in targets]
     wanted = [code for code in names if code in targets]
     base = folder / ("_".join(sources) + "_vs_" + "_".join(wanted))
-    parts = {"pretrain": (sources, "region_split.json", (0.8, 0.2)), "finetune": (wanted, "region_split_all.json", (0.6, 0.2, 0.2))}
-    for part, (codes, file, shares) in parts.items():
-        files = sorted(name for code in codes for name in names[code])
-        shuffled = [files[i] for i in rng.permutation(len(files))]
-        ends = np.rint(np.cumsum((0.0, *shares)) * len(files)).astype(int)
-        lists = [shuffled[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        (base / part).mkdir(parents=True, exist_ok=True)
-        (base / part / file).write_text(json.dumps(dict(zip(("train", "val", "test"), lists, strict=False))))
+    _write_part(base / "pretrain" / "region_split.json", [names[code] for code in sources], (0.8, 0.2), rng)
+    _write_part(base / "finetune" / "region_split_all.json", [names[code] for code in wanted], (0.6, 0.2, 0.2), rng)
+
+
+def _write_part(
+    path: Path, names: Sequence[Sequence[str]], shares: tuple[float, ...], rng: np.random.Generator
+) -> None:
+    files = sorted(name for country in names for name in country)
+    shuffled = [files[i] for i in rng.permutation(len(files))]
+    ends = np.rint(np.cumsum((0.0, *shares)) * len(files)).astype(int)
+    lists = [shuffled[a:b] for a, b in pairwise(ends)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(dict(zip(("train", "val", "test"), lists, strict=False))))

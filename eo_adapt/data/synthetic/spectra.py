@@ -2,18 +2,17 @@
 
 Surface: a linear mixture of soil, green leaves, ripe straw and petals. Soil follows the soil line, a straight relation
 between red and near infrared reflectance (Baret, Jacquemoud & Hanocq 1993, Remote Sensing Reviews 7, 65-82), carried on
-to the other bands. Atmosphere: molecules scatter as wavelength**-4, haze as wavelength**-1.3 (Angstrom), path radiance adds
-and dims. Spectra are rounded, typical in shape (red absorption, red edge, plateau, water absorption), and made for this
-simulation; they are no measurements. There is no snow: the publisher's filter on bright red drops such dates anyway.
+to the other bands. Atmosphere: molecules scatter as wavelength**-4, haze as wavelength**-1.3 (Angstrom), path radiance
+adds and dims. Spectra are rounded, typical in shape (red absorption, red edge, plateau, water absorption), and made for
+this simulation; they are no measurements. There is no snow: the publisher's filter on bright red drops such dates anyway.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .climate import Floats
+from .farming import Leaf
 from .phenology import Cover
 
 WAVELENGTH = np.array([443, 492, 560, 665, 704, 741, 783, 833, 865, 945, 1374, 1614, 2202], dtype=np.float64)  # nm
@@ -28,15 +27,6 @@ VISIBLE = slice(0, 5)
 SWIR = slice(10, 13)
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """Reflectance of a closed canopy relative to ``GREEN``: (M,) factors in three ranges."""
-
-    visible: Floats
-    nir: Floats
-    swir: Floats
-
-
 def soil(red: Floats, slope: Floats | float = 1.0) -> Floats:
     """Spectra of bare soils on the soil line.
 
@@ -49,7 +39,7 @@ def soil(red: Floats, slope: Floats | float = 1.0) -> Floats:
     """
     beyond = WAVELENGTH > 700
     factor = np.where(beyond, np.asarray(slope, dtype=np.float64)[..., None], 1.0)
-    return red[:, None] * SOIL_SLOPE * factor + SOIL_OFFSET
+    return np.asarray(red[:, None] * SOIL_SLOPE * factor + SOIL_OFFSET, dtype=np.float64)
 
 
 def canopy(leaf: Leaf) -> Floats:
@@ -64,12 +54,13 @@ def canopy(leaf: Leaf) -> Floats:
 def surface(cover: Cover, ground: Floats, leaf: Leaf) -> Floats:
     """Linear mixture (M, 13) of soil ``ground`` (M, 13), leaves, straw and petals by their cover."""
     bare = 1 - cover.green - cover.straw - cover.petals
-    return (
+    mixed = (
         bare[:, None] * ground
         + cover.green[:, None] * canopy(leaf)
         + cover.straw[:, None] * STRAW
         + cover.petals[:, None] * PETALS
     )
+    return np.asarray(mixed, dtype=np.float64)
 
 
 def top_of_atmosphere(ground: Floats, haze: Floats) -> Floats:
@@ -85,4 +76,4 @@ def top_of_atmosphere(ground: Floats, haze: Floats) -> Floats:
     molecules = 0.085 * (443.0 / WAVELENGTH) ** 4
     aerosol = 0.10 * haze[:, None] * (550.0 / WAVELENGTH) ** 1.3
     path = molecules + aerosol
-    return (path + (1 - 1.5 * path) * ground) * GAS
+    return np.asarray((path + (1 - 1.5 * path) * ground) * GAS, dtype=np.float64)

@@ -1,8 +1,8 @@
 """When the satellites pass and which of these dates are free of clouds.
 
 Two satellites together repeat an orbit every 5 days (ESA, Sentinel-2 mission). A village lies in one swath, or in the
-overlap of two. Swath and clouds follow the same law in every country, so that neither the number of dates nor their list
-tells a country; clouds come in spells (a first-order autoregression) and are those of a village, some 20 km wide.
+overlap of two. Swath and clouds follow the same law in every country, so that neither the number of dates nor their
+list tells a country; clouds come in spells (a first-order autoregression) and are those of a village, some 20 km wide.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Fixtures for all tests: a small world in a cache of its own, so that no test reads or fills the user's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before torch is imported: see eo_adapt/cli.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT / ".." / "shared" / "data"
+sys.path.insert(0, str(Path(__file__).parent))
+
+# The embedded world, shrunk: every test that trains shares one store.
+SMALL = ("data.generator.countries=[PT,FR,EE]", "data.generator.parcels_per_country=300", "data.split.block_size=5000")
+QUICK = (*SMALL, "trainer=smoke", "trainer.progress=none", "figures=false", "logger=csv", "data.steps_per_epoch=3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache that all tests of this session share."""
+    place = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("EO_ADAPT_CACHE")
+    os.environ["EO_ADAPT_CACHE"] = str(place)
+    yield place
+    if before is None:
+        del os.environ["EO_ADAPT_CACHE"]
+    else:
+        os.environ["EO_ADAPT_CACHE"] = before
