@@ -53,6 +53,11 @@ class Signals(Callback):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def on_train_start(self, *_: Any) -> None:
+        # Lightning has put a handler of its own in front by now, which ends a run with exit code 0.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._notice)
+
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self.received is not None:
             trainer.save_checkpoint(self.folder / "last.ckpt")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,7 @@ class DomainNorm(nn.Module):
     """A batch norm (1d, 2d, 3d, Sync) that keeps one set of statistics a domain.
 
     Args:
-        norm: The layer to split. Its running statistics become those of every domain; it keeps existing as the
-            template of ``fold``.
+        norm: The layer to split. Its running statistics become those of every domain.
         domains: Number of domains.
         affine: ``shared`` gain and shift for all domains, or ``per_domain``.
     """
@@ -54,6 +53,17 @@ class DomainNorm(nn.Module):
         return cast(_BatchNorm, copy.deepcopy(self.norms[domain]))
 
 
+def _swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Module]) -> int:
+    """Replace every layer of a kind; a layer that stands in several places stays one. Returns how many there were."""
+    swapped: dict[nn.Module, nn.Module] = {}
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():  # named_children hides the second name of a layer
+            if isinstance(child, kind):
+                swapped[child] = swapped[child] if child in swapped else build(child)
+                setattr(parent, name, swapped[child])
+    return len(swapped)
+
+
 class CSN(Alignment):
     """Splits every batch norm of the network by domain.
 
@@ -71,13 +81,10 @@ class CSN(Alignment):
         self.affine = affine
 
     def attach(self, model: nn.Module, width: int, domains: int) -> None:
-        plain = [(p, n, c) for p in model.modules() for n, c in p.named_children() if isinstance(c, _BatchNorm)]
-        if not plain:
+        if not _swap(model, _BatchNorm, lambda norm: DomainNorm(norm, domains, self.affine)):
             raise ValueError(
                 "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
             )
-        for parent, name, norm in plain:
-            setattr(parent, name, DomainNorm(norm, domains, self.affine))
 
     @contextmanager
     def scope(self, domain: int) -> Iterator[None]:
@@ -90,7 +97,5 @@ class CSN(Alignment):
     @torch.no_grad()
     def export(self, model: nn.Module, domain: int) -> nn.Module:
         plain = copy.deepcopy(model)
-        split = [(p, n, c) for p in plain.modules() for n, c in p.named_children() if isinstance(c, DomainNorm)]
-        for parent, name, norm in split:
-            setattr(parent, name, norm.fold(domain))
+        _swap(plain, DomainNorm, lambda norm: norm.fold(domain))
         return plain

@@ -24,8 +24,8 @@ class _Reverse(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, strength: float) -> Tensor:
-    """x forward, -strength * gradient backward (Ganin et al. 2016, arXiv:1505.07818, eq. 8-9)."""
-    reversed_x: Tensor = _Reverse.apply(x, strength)  # type: ignore[no-untyped-call]
+    """Identity forward, -strength * gradient backward (Ganin et al. 2016, arXiv:1505.07818, eq. 8-9)."""
+    reversed_x: Tensor = _Reverse.apply(x, strength)
     return reversed_x
 
 
@@ -60,8 +60,9 @@ class DANN(Alignment):
     def attach(self, model: nn.Module, width: int, domains: int) -> None:
         if domains < 2:
             raise ValueError(f"DANN tells domains apart, so it needs at least 2; got {domains}")
-        # One critic for all domains; lives on the model's device once the trainer moves the module.
         self.critic = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, domains))
+        if (like := next(model.parameters(), None)) is not None:
+            self.critic.to(like.device)
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
         views = (*sources, *targets)

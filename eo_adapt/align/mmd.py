@@ -21,11 +21,16 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return (x.square().sum(1)[:, None] + y.square().sum(1)[None] - 2 * x @ y.T).clamp_min(0)
 
 
-def median_bandwidth(distances: Tensor) -> Tensor:
-    """Median off-diagonal squared distance of the joint sample (N, N), detached, never 0."""
-    n = distances.shape[0]
+def median_bandwidth(distances: Tensor, x: Tensor) -> Tensor:
+    """Median off-diagonal squared distance (N, N) of rows x (N, D), detached.
+
+    Never below what rounding makes of such rows: it grows with their scale as the distances do, so a collapsed batch
+    gives no huge gradient and features in small units are not taken for a collapsed batch.
+    """
+    n, eps = len(x), torch.finfo(distances.dtype).eps
     off = distances.detach()[~torch.eye(n, dtype=torch.bool, device=distances.device)]
-    return off.median().clamp_min(torch.finfo(distances.dtype).eps)
+    rounding = eps * x.detach().square().sum(1).mean()
+    return torch.maximum(off.median(), rounding).clamp_min(eps**2)
 
 
 def mmd(
@@ -55,7 +60,7 @@ def mmd(
         raise ValueError(f"MMD needs at least 2 rows a side; got {n} and {m} (raise data.batch_size)")
     joint = torch.cat([source, target])
     distances = squared_distances(joint, joint)
-    bandwidth = median_bandwidth(distances)
+    bandwidth = median_bandwidth(distances, joint)
     kernel = torch.stack([torch.exp(-distances / (scale * bandwidth)) for scale in scales]).mean(0)
     within_s, within_t, across = kernel[:n, :n], kernel[n:, n:], kernel[:n, n:]
     if estimator == "v":
@@ -91,6 +96,8 @@ class MMD(Alignment):
         check_choice("mmd.pairing", pairing, PAIRS)
         if not scales or min(scales) <= 0:
             raise ValueError(f"mmd.scales needs at least one factor, all > 0; got {list(scales)}")
+        if max_rows < 2:
+            raise ValueError(f"mmd.max_rows must be >= 2; got {max_rows}")
         self.scales, self.estimator, self.pairing, self.max_rows = tuple(scales), estimator, pairing, max_rows
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:

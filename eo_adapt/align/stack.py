@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from .base import Alignment, Step, Views
 
 
+def _predicts(part: Alignment) -> bool:
+    """Whether it answers in its own way at test time; a stack within a stack does when a part of it does."""
+    return any(map(_predicts, part)) if isinstance(part, Stack) else type(part).predict is not Alignment.predict
+
+
 class Stack(Alignment):
     """Alignments that act together, each with its own weight, in the order given.
 
@@ -73,7 +78,7 @@ class Stack(Alignment):
         return torch.stack(proposed).prod(0) if proposed else None
 
     def predict(self, model: nn.Module, inputs: Any) -> Tensor:
-        own = [part for part in self if type(part).predict is not Alignment.predict]
+        own = [part for part in self if _predicts(part)]
         return own[-1].predict(model, inputs) if own else super().predict(model, inputs)
 
     def export(self, model: nn.Module, domain: int) -> nn.Module:

@@ -135,13 +135,17 @@ class DomainDataModule(pl.LightningDataModule):
 
     @property
     def sensors(self) -> dict[str, int]:
-        """Sensor -> number of bands, what encoders are built with."""
-        return {name: len(bands) for name, bands in self.bands.items()}
+        """Sensor -> number of bands (and of parcel attributes, where there are), what encoders are built with."""
+        sensors = {name: len(bands) for name, bands in self.bands.items()}
+        attributes = self.store.attributes
+        return sensors if attributes is None else {**sensors, "attributes": attributes.shape[1]}
 
     @property
     def provides(self) -> frozenset[str]:
         """View fields that alignments may need."""
-        return frozenset({"labels", "lonlat", "days"} if np.isfinite(self.store.lonlat).all() else {"labels", "days"})
+        return frozenset(
+            {"labels", "lonlat", "days"} if bool(torch.isfinite(self.store.lonlat).all()) else {"labels", "days"}
+        )
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,7 +120,9 @@ class DomainLoader:
             yield from map(self.steps.__getitem__, places)
             return
         own = torch.Generator()  # the loader draws from it; without, it would move the run's random stream
-        yield from DataLoader(self.steps, batch_size=None, sampler=places, num_workers=self.workers, generator=own)
+        yield from DataLoader(
+            self.steps, None, sampler=places, num_workers=self.workers, collate_fn=_as_is, generator=own
+        )
 
     def state_dict(self) -> dict[str, int]:
         """Nothing to keep: the position is the trainer's. Present because Lightning asks resumable loaders for it."""
@@ -127,6 +130,10 @@ class DomainLoader:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """See :meth:`state_dict`."""
+
+
+def _as_is(batch: Any) -> Any:
+    return batch  # torch's own would make lists of the tuples
 
 
 class PartLoader:

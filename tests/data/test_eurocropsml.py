@@ -49,12 +49,13 @@ def test_a_file_becomes_a_record(tmp_path: Path, folder: str) -> None:
     assert series.values.dtype == np.uint16
     np.testing.assert_array_equal(series.values, data)
     np.testing.assert_array_equal(series.days, [3, 73, 364])
-    assert series.valid is not None and series.valid.all()
+    assert series.valid is not None
+    assert series.valid.all()
 
 
 def test_the_sensor_has_thirteen_bands_in_the_publishers_order() -> None:
     sensor = EuroCropsML().sensors["s2"]
-    published = "01 02 03 04 05 06 07 08 8A 09 10 11 12".split()
+    published = ["01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12"]
     assert sensor.bands == tuple(f"B{band}" for band in published)
     assert (sensor.scale, sensor.offset, sensor.units, sensor.dtype) == (1e-4, 0.0, "reflectance", "uint16")
 
@@ -66,7 +67,8 @@ def test_missing_rows_are_invalid_and_zero_is_data(tmp_path: Path) -> None:
     series = read(tmp_path)[0].series["s2"]
     assert series.valid is not None
     np.testing.assert_array_equal(series.valid, [False, True, True])
-    assert series.values[1].max() == 0 and series.values[0].max() == 0
+    assert series.values[1].max() == 0
+    assert series.values[0].max() == 0
 
 
 def test_a_single_missing_band_or_nan_makes_the_date_invalid(tmp_path: Path) -> None:

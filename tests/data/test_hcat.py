@@ -31,7 +31,8 @@ def test_table_has_the_published_depths_and_no_orphans() -> None:
     names = hcat.names()
     assert Counter(map(hcat.depth, names)) == {1: 2, 2: 9, 3: 60, 4: 193, 5: 120}
     assert all(above in names for code in names for above in hcat.ancestors(code))
-    assert names[WINTER] == "winter_barley" and len(set(names.values())) == len(names)
+    assert names[WINTER] == "winter_barley"
+    assert len(set(names.values())) == len(names)
 
 
 def test_callers_cannot_change_the_table() -> None:
@@ -55,7 +56,8 @@ def test_check_refuses_what_is_no_text_and_says_why(bad: object) -> None:
 
 def test_depth_parent_ancestors_of_known_codes() -> None:
     assert [hcat.depth(code) for code in ("3300000000", "3301000000", "3301010000", BARLEY, WINTER)] == [1, 2, 3, 4, 5]
-    assert hcat.parent("3300000000") is None and hcat.parent(WINTER) == hcat.parent(SEASONLESS) == BARLEY
+    assert hcat.parent("3300000000") is None
+    assert hcat.parent(WINTER) == hcat.parent(SEASONLESS) == BARLEY
     assert hcat.ancestors(WINTER) == (BARLEY, "3301010000", "3301000000", "3300000000")
     assert hcat.ancestors("3399000000") == ("3300000000",)
 
@@ -69,7 +71,8 @@ def test_coarsen_keeps_order_and_shallow_codes() -> None:
 @given(CODES, st.integers(1, 5))
 def test_coarsen_is_the_ancestor_at_that_depth(code: str, depth: int) -> None:
     (coarse,) = hcat.coarsen([code], depth)
-    assert _related(code, coarse) and hcat.depth(coarse) <= depth
+    assert _related(code, coarse)
+    assert hcat.depth(coarse) <= depth
     assert hcat.depth(coarse) == depth or hcat.depth(code) <= depth or code[2 * depth - 2 : 2 * depth] == "00"
 
 

@@ -15,9 +15,11 @@ TARGET = ["maize", "wheat", "cotton", "teff"]
 
 def test_index_and_encode() -> None:
     legend = Legend(("maize", "wheat"), ("3301010600", "3301010100"))
-    assert legend.index("wheat") == 1 and len(legend) == 2
+    assert legend.index("wheat") == 1
+    assert len(legend) == 2
     labels = legend.encode(np.array([["wheat", "rice"], ["maize", "wheat "]]))
-    assert labels.dtype == np.int64 and labels.tolist() == [[1, -1], [0, -1]]
+    assert labels.dtype == np.int64
+    assert labels.tolist() == [[1, -1], [0, -1]]
     assert legend.encode(np.array([], dtype=np.str_)).shape == (0,)
     assert legend.encode(np.array(["maize", None], dtype=object)).tolist() == [0, -1]
 

@@ -1,14 +1,16 @@
-"""L-TAE, TAE and the transformer: official sizes, and the same numbers computed another way."""
+"""The attention blocks: official sizes, and the same numbers computed another way."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from eo_adapt.encoders.blocks.gru import GRU
 from eo_adapt.encoders.blocks.ltae import LTAE
 from eo_adapt.encoders.blocks.pixel_set import PixelSetEncoder
 from eo_adapt.encoders.blocks.stages import Temporal
 from eo_adapt.encoders.blocks.tae import TAE
+from eo_adapt.encoders.blocks.tempcnn import TempCNN
 from eo_adapt.encoders.blocks.transformer import Transformer
 from eo_adapt.encoders.parcel import ParcelEncoder
 from eo_adapt.heads.classify import Classify
@@ -35,7 +37,7 @@ def test_official_sizes(block: type[Temporal], alone: int, whole: int) -> None:
         return PixelSetEncoder(in_channels, attributes=4)
 
     encoder = ParcelEncoder({"s2": 10}, spatial, block)
-    assert size(encoder) + size(Classify(encoder, 20, (128, 64, 32)[1:])) == whole
+    assert size(encoder) + size(Classify(encoder, 20)) == whole
 
 
 def test_ltae_against_the_unfolded_computation() -> None:
@@ -43,7 +45,10 @@ def test_ltae_against_the_unfolded_computation() -> None:
     x, observation = look()
     embedded = block.embed(x) + block.code(observation)
     keys = block.key(embedded).view(3, 5, 16, 8)
+    scores = (keys * block.query).sum(-1) / 8**0.5
+    torch.testing.assert_close(block.scores(embedded), scores, atol=1e-4, rtol=1e-4)
     groups = embedded.view(3, 5, 16, 16)
+    torch.testing.assert_close(block.code(observation)[..., :16], block.code(observation)[..., -16:])
     rows = []
     for b in range(2):
         shown = VALID[b]
@@ -60,7 +65,7 @@ def test_tae_against_numpy() -> None:
     block = TAE().double().eval()
     x, observation = look()
     norm = block.master[0]
-    norm.running_mean.normal_()  # type: ignore[union-attr, operator]
+    norm.running_mean.normal_()  # type: ignore[operator]
     p = {name: value.detach().numpy() for name, value in block.state_dict().items()}
     code = block.code(observation).numpy().astype(float)
     pooled = []
@@ -92,6 +97,17 @@ def test_transformer_against_a_loop_over_samples() -> None:
             row = layer(row)
         torch.testing.assert_close(got[b], row[0].mean(0), atol=1e-5, rtol=1e-4)
     assert (got[2] == 0).all()
+
+
+@pytest.mark.parametrize("block", [LTAE(), TAE(), Transformer(), GRU(), TempCNN()])
+def test_hidden_nan_stays_hidden_from_a_block_alone(block: Temporal) -> None:
+    x, observation = look()
+    hidden = x.where(VALID[..., None], torch.nan).requires_grad_()
+    got = block.eval()(hidden, observation)
+    torch.testing.assert_close(got, block(x, observation))
+    got.square().sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("block", [LTAE(), TAE()])

@@ -33,6 +33,13 @@ def test_year_circle_joins_new_year() -> None:
     assert (code[0] - code[1]).norm() < 0.4 * (code[0] - code[3]).norm()
 
 
+def test_year_circle_against_numpy() -> None:
+    days = np.array([-80.0, 0.0, 14.5, 200.0, 500.0])
+    want = [f(2 * np.pi * k * days / 365.25) for k in (1, 2, 3) for f in (np.sin, np.cos)]
+    got = DayEncoding(12, "doy", heads=2)(dated(days.tolist()))[0].numpy()
+    np.testing.assert_allclose(got, np.tile(np.stack(want, 1), (1, 2)), atol=1e-4)
+
+
 def test_code_is_continuous() -> None:
     code = DayEncoding(16)(dated([10.0, 10.01, -3.5]))[0]
     assert 0 < (code[0] - code[1]).abs().max() < 0.011

@@ -14,7 +14,7 @@ def test_softmax_over_valid_dates() -> None:
     torch.testing.assert_close(weights[0, [0, 2]], scores[0, [0, 2]].softmax(0))
     assert (weights[0, 1] == 0).all()
     assert (weights[1] == 0).all()
-    weights.square().sum().backward()
+    torch.autograd.backward(weights.square().sum())
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
     assert (scores.grad[1] == 0).all()

@@ -25,7 +25,7 @@ def test_attributes_travel_to_the_pixel_set_encoder() -> None:
 
 
 def test_missing_or_misfitting_attributes_are_refused() -> None:
-    with pytest.raises(ValueError, match="spatial.attributes is 4; the data provide 3"):
+    with pytest.raises(ValueError, match=r"spatial\.attributes is 4; the data provide 3"):
         ParcelEncoder({"s2": 10, "attributes": 3}, SETS, LTAE)
     encoder = ParcelEncoder({"s2": 10}, SETS, LTAE)
     with pytest.raises(ValueError, match="no 'attributes'"):
@@ -41,7 +41,7 @@ def test_attributes_are_optional_company() -> None:
 
 
 def test_sensor_must_be_named_where_there_is_a_choice() -> None:
-    with pytest.raises(LookupError, match="set encoder.sensor"):
+    with pytest.raises(LookupError, match=r"set encoder\.sensor"):
         ParcelEncoder({"s1": 2, "s2": 10}, PixelMean, LTAE)
     encoder = ParcelEncoder({"s1": 2, "s2": 10}, PixelMean, LTAE, sensor="s2")
     with pytest.raises(LookupError, match="reads sensor 's2'"):
@@ -58,6 +58,22 @@ def test_unmasked_observations_count_as_valid() -> None:
     encoder = ParcelEncoder({"s2": 10}, PixelMean, LTAE).eval()
     bare = Observation(S2.values, S2.days)
     assert torch.equal(encoder({"s2": bare}).maps[0], encoder({"s2": S2}).maps[0])
+
+
+def test_no_layer_sees_what_the_masks_hide() -> None:
+    seen: list[Observation] = []
+
+    class Probe(PixelMean):
+        def forward(self, observation: Observation, attributes: torch.Tensor | None = None) -> torch.Tensor:
+            seen.append(observation)
+            return super().forward(observation, attributes)
+
+    valid = torch.tensor([[True, False, True, True]]).expand(3, 4)
+    pixels = torch.ones(3, 4, 6).bool()
+    pixels[:, 0, 3] = False
+    values = S2.values.where((valid[..., None] & pixels)[:, :, None], torch.inf)
+    ParcelEncoder({"s2": 10}, Probe, LTAE)({"s2": Observation(values, S2.days, valid, pixels)})
+    torch.testing.assert_close(seen[0].values, values.where(values.isfinite(), 0.0))
 
 
 def test_missing_days_are_named() -> None:

@@ -21,7 +21,8 @@ def test_resample_against_numpy(dates: int, width: int, seed: int) -> None:
     days = rng.integers(-20, 40, dates).astype(float)  # few enough to meet duplicates
     values, valid = rng.normal(size=(dates, width)), rng.random(dates) > 0.3
     grid = np.arange(-30.0, 50.0, 4.5)
-    got = resample(*(torch.tensor(a)[None] for a in (values, days, valid)), torch.tensor(grid))[0].numpy()
+    x, at, shown = (torch.tensor(array)[None] for array in (values, days, valid))
+    got = resample(x, at, shown, torch.tensor(grid))[0].numpy()
     if not valid.any():
         assert (got == 0).all()
         return
@@ -37,6 +38,6 @@ def test_resample_has_finite_gradients_and_ignores_masked_nan() -> None:
     valid = torch.tensor([[True, False, True], [False] * 3])
     got = resample(values, days, valid, torch.tensor([-5.0, 0.0, 5.0, 99.0]))
     assert got[..., 0].tolist() == [[1.0, 1.0, 2.0, 3.0], [0.0] * 4]
-    got.sum().backward()
+    torch.autograd.backward(got.sum())
     assert values.grad is not None
     assert values.grad[..., 0].tolist() == [[2.5, 0.0, 1.5], [0.0] * 3]

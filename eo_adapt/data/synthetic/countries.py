@@ -29,7 +29,7 @@ class Country:
         code: ISO 3166 alpha-2.
         regions: Where its parcels lie.
         shares: Crop name -> weight of its parcels, any sum.
-        private: Crops that no other country of this table, or none of the north, grows.
+        private: Crops that no other country of this table grows.
         haze: Mean optical depth of the aerosol.
         moisture: Factor of the soil's red reflectance (dark = moist).
         soil_slope: Factor of the slope of the soil line.
@@ -64,24 +64,24 @@ def _shares(*weights: float, **private: float) -> dict[str, float]:
 COUNTRIES: dict[str, Country] = {
     country.code: country
     for country in (
-        Country("PT", (Region("PT184", -7.9, 37.9), Region("PT187", -7.9, 38.6), Region("PT185", -8.6, 39.1),
-                       Region("PT186", -7.6, 39.2)),
+        Country("PT", (Region("PT184", -7.9, 37.9), Region("PT187", -7.7, 38.55), Region("PT185", -8.6, 39.1),
+                       Region("PT186", -7.6, 39.25)),
                 _shares(10, 7, 5, 7, 13, 4, 14, 7, 4, 6, 18, 5, sunflower=5, rice=5),
                 ("rice",), 0.14, 1.05, 1.02, (1.02, 1.03)),
-        Country("FR", (Region("FRB02", 1.4, 48.3), Region("FRB05", 1.4, 47.6), Region("FRB06", 2.3, 47.9),
+        Country("FR", (Region("FRB02", 1.4, 48.4), Region("FRB05", 1.4, 47.6), Region("FRB06", 2.45, 47.85),
                        Region("FRB01", 2.5, 47.1)),
                 _shares(20, 10, 5, 8, 5, 11, 10, 5, 8, 6, 10, 5, sunflower=7),
                 (), 0.15, 1.03, 1.01, (1.01, 1.02)),
-        Country("AT", (Region("AT125", 16.3, 48.6), Region("AT126", 16.6, 48.3), Region("AT112", 16.8, 47.8),
-                       Region("AT123", 15.6, 48.2)),
+        Country("AT", (Region("AT125", 16.45, 48.55), Region("AT123", 15.4, 48.2), Region("AT312", 14.25, 48.15),
+                       Region("AT311", 13.2, 48.2)),
                 _shares(17, 9, 8, 8, 5, 6, 14, 6, 7, 5, 10, 7, sunflower=6),
                 (), 0.16, 1.0, 1.0, (1.0, 1.0)),
-        Country("LV", (Region("LV009", 23.7, 56.5), Region("LV003", 22.0, 56.9), Region("LV008", 25.5, 57.3),
-                       Region("LV007", 24.6, 56.9)),
+        Country("LV", (Region("LV009", 23.6, 56.5), Region("LV003", 22.0, 56.9), Region("LV008", 25.4, 57.75),
+                       Region("LV007", 24.9, 56.95)),
                 _shares(18, 5, 7, 11, 9, 9, 5, 6, 4, 7, 16, 5),
                 (), 0.17, 0.96, 0.99, (0.98, 0.97)),
         Country("EE", (Region("EE008", 26.6, 58.1), Region("EE009", 25.7, 58.9), Region("EE004", 24.2, 58.5),
-                       Region("EE00A", 27.0, 59.25)),
+                       Region("EE00A", 27.15, 59.25)),
                 _shares(15, 5, 7, 13, 9, 8, 4, 6, 4, 9, 15, 7, spring_rapeseed_rape=6),
                 ("spring_rapeseed_rape",), 0.175, 0.94, 0.97, (0.97, 0.95)),
     )

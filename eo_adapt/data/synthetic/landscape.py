@@ -14,7 +14,7 @@ from .countries import Region
 Ints = npt.NDArray[np.int64]
 
 KM_PER_DEGREE = 111.2
-VILLAGE_SPACING = 18.0  # km between neighbouring villages; cloud, date pattern and altitude are theirs
+VILLAGE_SPACING = 15.0  # km between neighbouring villages; cloud, date pattern and altitude are theirs
 VILLAGE_RADIUS = 1.2  # km, standard deviation of the farms around it
 FARM_RADIUS = 0.3  # km, standard deviation of the parcels around the farm
 PARCELS_PER_FARM = 5
@@ -68,7 +68,7 @@ def landscape(rng: np.random.Generator, regions: tuple[Region, ...], parcels: in
     slot = np.arange(villages) // len(regions)
     side = int(np.ceil(np.sqrt(slot.max() + 1)))
     grid = np.stack([slot % side, slot // side], axis=1) - (side - 1) / 2
-    place = grid * VILLAGE_SPACING + rng.uniform(-3, 3, (villages, 2))
+    place = grid * VILLAGE_SPACING + rng.uniform(-2, 2, (villages, 2))
     home = rng.normal(0, VILLAGE_RADIUS, (int(farm.max()) + 1, 2))
     offset = home[farm] + rng.normal(0, FARM_RADIUS, (parcels, 2))
     lat0 = np.array([area.lat for area in regions])[region]

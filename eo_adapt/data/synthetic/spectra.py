@@ -4,7 +4,7 @@ Surface: a linear mixture of soil, green leaves, ripe straw and petals. Soil fol
 between red and near infrared reflectance (Baret, Jacquemoud & Hanocq 1993, Remote Sensing Reviews 7, 65-82), carried on
 to the other bands. Atmosphere: molecules scatter as wavelength**-4, haze as wavelength**-1.3 (Angstrom), path radiance
 adds and dims. Spectra are rounded, typical in shape (red absorption, red edge, plateau, water absorption), and made for
-this simulation; they are no measurements. There is no snow: the publisher's filter on bright red drops such dates anyway.
+this simulation; they are no measurements. Snow is left out: the publisher's filter on bright red drops such dates.
 """
 
 from __future__ import annotations

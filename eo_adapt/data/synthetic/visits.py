@@ -2,7 +2,7 @@
 
 Two satellites together repeat an orbit every 5 days (ESA, Sentinel-2 mission). A village lies in one swath, or in the
 overlap of two. Swath and clouds follow the same law in every country, so that neither the number of dates nor their
-list tells a country; clouds come in spells (a first-order autoregression) and are those of a village, some 20 km wide.
+list tells a country; clouds come in spells (a first-order autoregression) and are those of a village, some 10 km wide.
 """
 
 from __future__ import annotations

@@ -1,0 +1,130 @@
+"""The alignments in three lines of somebody else's loop, without anything of ours but the folder."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eo_adapt.align
+
+FOLDER = Path(eo_adapt.align.__file__).parent
+BLOCKED = [
+    "hydra",
+    "omegaconf",
+    "yaml",
+    "pytorch_lightning",
+    "lightning",
+    "torchmetrics",
+    "torchvision",
+    "timm",
+    "einops",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "xarray",
+    "zarr",
+    "h5py",
+    "scipy",
+    "sklearn",
+    "geopandas",
+    "rioxarray",
+    "rasterio",
+    "matplotlib",
+    "rich",
+    "tensorboard",
+]
+LOOP = '''
+import importlib, sys, warnings
+
+
+class Block:
+    """Nothing but torch and the standard library."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+
+sys.meta_path.insert(0, Block())
+warnings.simplefilter("ignore")  # torch misses numpy
+import torch
+from torch import nn
+
+base = importlib.import_module(PACKAGE)
+Step, View = base.Step, base.View
+CORAL = importlib.import_module(PACKAGE + ".coral").CORAL
+CSN = importlib.import_module(PACKAGE + ".csn").CSN
+DANN = importlib.import_module(PACKAGE + ".dann").DANN
+MMD = importlib.import_module(PACKAGE + ".mmd").MMD
+Stack = importlib.import_module(PACKAGE + ".stack").Stack
+
+
+class Theirs(nn.Module):
+    def __init__(self, layer, norm):
+        super().__init__()
+        self.backbone = nn.Sequential(layer(3, 8), norm(8), nn.ReLU())
+        self.classifier = layer(8, 4)
+
+    def forward(self, x):
+        features = self.backbone(x)
+        return features, self.classifier(features)
+
+
+def run(align, maps):
+    torch.manual_seed(0)
+    if maps:
+        model = Theirs(lambda i, o: nn.Conv2d(i, o, 1), nn.BatchNorm2d)
+        xs, xt, ys = torch.randn(4, 3, 6, 5), torch.randn(2, 3, 5, 4) + 1, torch.randint(4, (4, 6, 5))
+    else:
+        model = Theirs(nn.Linear, nn.BatchNorm1d)
+        xs, xt, ys = torch.randn(12, 3), torch.randn(9, 3) + 1, torch.randint(4, (12,))
+    criterion = nn.CrossEntropyLoss()
+
+    align.attach(model, width=8, domains=2)
+    trained = [*model.parameters(), *align.parameters()]
+    for number in range(1, 4):
+        with align.scope(0):
+            fs, zs = model(xs)
+        with align.scope(1):
+            ft, zt = model(xt)
+        step = Step(model, criterion, align.scope, number / 3)
+        terms = align((View(fs, zs, xs, 0, ys),), (View(ft, zt, xt, 1),), step)
+        loss = criterion(zs, ys) + sum(terms.values())
+        grads = torch.autograd.grad(loss, trained)
+        assert loss.isfinite() and all(grad.isfinite().all() and grad.any() for grad in grads[-4:])
+        with torch.no_grad():  # torch.optim imports torch._dynamo, which looks for numpy
+            for parameter, grad in zip(trained, grads):
+                parameter -= 0.1 * grad
+        align.after_step(model)
+    model.eval()
+    with align.scope(1):
+        expected = align.predict(model, xt)
+    assert torch.equal(align.export(model, 1)(xt)[1], expected)
+
+
+for maps in (False, True):
+    for align in (CORAL(), MMD(max_rows=32), DANN(), CSN(), Stack({"csn": CSN(), "coral": CORAL(), "dann": DANN()})):
+        run(align, maps)
+ours = {name for name in sys.modules if name.split(".")[0] == "eo_adapt"}
+allowed = {"eo_adapt", "eo_adapt.align"}
+assert all(name in allowed or name.startswith("eo_adapt.align.") for name in ours), ours
+assert not {name.split(".")[0] for name in sys.modules} & set(BLOCKED)
+print("done")
+'''
+
+
+@pytest.mark.parametrize("package", ["eo_adapt.align", "borrowed"])
+def test_three_lines_of_somebody_elses_loop(package, tmp_path):
+    """As installed, and as a folder copied into another project."""
+    blocked, where = BLOCKED, FOLDER.parents[1]
+    if package == "borrowed":
+        shutil.copytree(FOLDER, tmp_path / package)
+        blocked, where = [*BLOCKED, "eo_adapt"], tmp_path
+    head = f"import sys\nsys.path.insert(0, {str(where)!r})\nBLOCKED, PACKAGE = {blocked!r}, {package!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", head + LOOP], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "done"

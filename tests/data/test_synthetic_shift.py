@@ -1,0 +1,173 @@
+"""The embedded shift France and Austria to Estonia: hard, learnable, and no trivial feature gives it away.
+
+Splits are by village (weather, dates and clouds are a village's), probes are random forests and logistic regression.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from eo_adapt.data.synthetic.countries import SHARED
+from eo_adapt.data.synthetic.eurocropsml import CLOUDY_RED, CropWorld
+
+GRID = np.arange(0, 365, 10)
+BANDS = [1, 2, 3, 4, 5, 7, 11, 12]
+SOURCES, TARGET = ("FR", "AT"), "EE"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One country: crops (N,), held-out parcels (N,), and observations sorted by parcel and day."""
+
+    crops: npt.NDArray[np.str_]
+    test: npt.NDArray[np.bool_]
+    parcel: npt.NDArray[np.int64]
+    day: npt.NDArray[np.int64]
+    reflectance: npt.NDArray[np.float64]
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Parcels of a crop that all countries grow."""
+        return np.isin(self.crops, SHARED)
+
+    def grid(self, moved: int = 0) -> npt.NDArray[np.float64]:
+        """(N, features): bands and NDVI every 10 days, by linear interpolation; ``moved`` days are taken off."""
+        nir, red = self.reflectance[:, 7], self.reflectance[:, 3]
+        values = np.column_stack([self.reflectance[:, BANDS], (nir - red) / (nir + red)])
+        bounds = np.searchsorted(self.parcel, np.arange(len(self.crops) + 1))
+        rows = [
+            np.concatenate([np.interp(GRID, self.day[a:b] - moved, column) for column in values[a:b].T])
+            for a, b in itertools.pairwise(bounds)
+        ]
+        return np.array(rows)
+
+    def near(self, day: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        """Which parcels were seen within a week of ``day``, and (N, 13) reflectance of one such date."""
+        rows = np.flatnonzero(np.abs(self.day - day) <= 7)
+        found, values = np.zeros(len(self.crops), bool), np.zeros((len(self.crops), 13))
+        found[self.parcel[rows]], values[self.parcel[rows]] = True, self.reflectance[rows]
+        return found, values
+
+
+def table(world: CropWorld, code: str) -> Table:
+    land, crops, seen = world.simulate(code)
+    kept = seen.reflectance[:, 3] <= CLOUDY_RED
+    held_out = np.random.default_rng(5).random(len(land.village_lon)) < 0.35
+    return Table(crops, held_out[land.village], seen.parcel[kept], seen.day[kept], seen.reflectance[kept])
+
+
+def forest() -> RandomForestClassifier:
+    return RandomForestClassifier(80, random_state=0, class_weight="balanced_subsample", n_jobs=1)
+
+
+def logistic() -> object:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=500))
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, Table]:
+    world = CropWorld(parcels_per_country=1000)
+    return {code: table(world, code) for code in (*SOURCES, TARGET)}
+
+
+@pytest.fixture(scope="module")
+def grids(tables: dict[str, Table]) -> dict[str, npt.NDArray[np.float64]]:
+    return {code: one.grid() for code, one in tables.items()}
+
+
+def domain_score(source: Table, target: Table, a: np.ndarray, b: np.ndarray, seen: np.ndarray | None = None) -> float:
+    """Balanced accuracy of telling source from target on held-out villages."""
+    x, test = np.concatenate([a, b]), np.concatenate([source.test, target.test])
+    country = np.repeat([0, 1], [len(a), len(b)])
+    keep = np.ones(len(x), bool) if seen is None else seen
+    probe = forest().fit(x[keep & ~test], country[keep & ~test])
+    return float(balanced_accuracy_score(country[keep & test], probe.predict(x[keep & test])))
+
+
+def class_score(one: Table, x: np.ndarray, seen: np.ndarray | None = None) -> float:
+    """Macro-F1 of the shared crops on held-out villages of one country."""
+    keep = one.known if seen is None else one.known & seen
+    probe = forest().fit(x[keep & ~one.test], one.crops[keep & ~one.test])
+    guess = probe.predict(x[keep & one.test])
+    return float(f1_score(one.crops[keep & one.test], guess, labels=SHARED, average="macro", zero_division=0))
+
+
+def dates(one: Table) -> npt.NDArray[np.float64]:
+    """(N, 365) 1 on days with an observation."""
+    found = np.zeros((len(one.crops), 365))
+    found[one.parcel, one.day] = 1
+    return found
+
+
+def test_neither_the_number_nor_the_list_of_dates_tells_country_or_crop(tables: dict[str, Table]) -> None:
+    target = tables[TARGET]
+    for code in SOURCES:
+        source = tables[code]
+        a, b = dates(source), dates(target)
+        assert domain_score(source, target, a.sum(1, keepdims=True), b.sum(1, keepdims=True)) < 0.62
+        assert domain_score(source, target, a, b) < 0.62
+    for one in tables.values():
+        assert class_score(one, dates(one).sum(1, keepdims=True)) < 0.2
+        assert class_score(one, dates(one)) < 0.2
+
+
+@pytest.mark.parametrize("day", [15, 75, 105, 165, 225, 285])
+def test_no_single_date_tells_the_country_well(tables: dict[str, Table], day: int) -> None:
+    target = tables[TARGET]
+    for code in SOURCES:
+        (a_seen, a), (b_seen, b) = tables[code].near(day), target.near(day)
+        assert domain_score(tables[code], target, a, b, np.concatenate([a_seen, b_seen])) < 0.82
+
+
+def test_no_single_date_tells_the_crop(tables: dict[str, Table], grids: dict[str, np.ndarray]) -> None:
+    for code in ("FR", TARGET):
+        one = tables[code]
+        full = class_score(one, grids[code])
+        for day in (105, 135, 165, 195, 225):
+            seen, values = one.near(day)
+            assert class_score(one, values, seen) < full - 0.20
+
+
+def test_the_shift_is_hard_learnable_and_partly_recoverable(
+    tables: dict[str, Table], grids: dict[str, np.ndarray]
+) -> None:
+    target = tables[TARGET]
+    test = target.test & target.known
+
+    def score(x: np.ndarray, y: np.ndarray, seen: np.ndarray) -> float:
+        guess = logistic().fit(x, y).predict(seen)  # type: ignore[attr-defined]
+        return float(f1_score(target.crops[test], guess, labels=SHARED, average="macro", zero_division=0))
+
+    train = [~tables[code].test for code in SOURCES]
+    y = np.concatenate([tables[code].crops[keep] for code, keep in zip(SOURCES, train, strict=True)])
+    x = np.concatenate([grids[code][keep] for code, keep in zip(SOURCES, train, strict=True)])
+    z = {code: (grid - grid.mean(0)) / grid.std(0) for code, grid in grids.items()}
+    zx = np.concatenate([z[code][keep] for code, keep in zip(SOURCES, train, strict=True)])
+    source_only = score(x, y, grids[TARGET][test])
+    oracle = score(grids[TARGET][~target.test], target.crops[~target.test], grids[TARGET][test])
+    moved = score(x, y, target.grid(10)[test])
+    standardised = score(zx, y, z[TARGET][test])
+    assert oracle > 0.78
+    assert source_only < oracle - 0.20
+    assert moved > source_only + 0.10
+    assert standardised > source_only + 0.02
+
+
+def test_without_any_cause_nothing_is_lost() -> None:
+    world = CropWorld(parcels_per_country=600, phenology=0.0, radiometry=0.0, priors=0.0, private_class=0.0)
+    source, target = table(world, "FR"), table(world, TARGET)
+    a, b = source.grid(), target.grid()
+    seen = logistic().fit(a, source.crops).predict(b[target.test])  # type: ignore[attr-defined]
+    own = logistic().fit(b[~target.test], target.crops[~target.test]).predict(b[target.test])  # type: ignore[attr-defined]
+    truth = target.crops[target.test]
+    assert f1_score(truth, seen, average="macro") > f1_score(truth, own, average="macro") - 0.05

@@ -1,0 +1,113 @@
+"""Every task with every method: trains, keeps its contract, survives a save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import QUICK
+from torch import nn
+
+from eo_adapt.align import Step
+from eo_adapt.assemble import build_task
+from eo_adapt.registry import config, names
+from eo_adapt.task import AdaptationTask
+from eo_adapt.train import as_plain, run
+
+METHODS = [name for name in names("method") if name != "stack"] + ["[csn,coral,dann]"]
+
+
+def built(task: str, method: str, *more: str) -> tuple[AdaptationTask, Any]:
+    return build_task(as_plain(config(f"task={task}", f"method={method}", *QUICK, *more)))
+
+
+def gradients(module: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", names("task"))
+def test_two_epochs_and_a_report(task: str, method: str, tmp_path: Path) -> None:
+    report = run(config(f"task={task}", f"method={method}", *QUICK), tmp_path)
+    assert report["uses_target_labels"] is (method == "target_only")
+    assert {d["role"] for d in report["domains"].values()} == {"source", "target"}
+    for d in report["domains"].values():
+        assert d["n"] > 0
+        assert 0 <= d["macro_f1"] <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", names("task"))
+def test_the_alignment_moves_the_encoder_and_leaves_the_task_alone(task: str, method: str) -> None:
+    module, data = built(task, method)
+    module.train()
+    # Dropout off, batch norm on: two forward passes of one batch must be comparable.
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    batch = data.steps()[0, 0]
+    assert all(b.labels is None for b in batch.targets)
+    views = tuple(module.view(b, i) for i, b in enumerate((*batch.sources, *batch.targets)))
+    sources, targets = views[: len(batch.sources)], views[len(batch.sources) :]
+    step = Step(module.model, module.criterion, module.alignment.scope, 0.5)
+    terms = module.alignment(sources, targets, step)
+    loss = torch.stack([module.criterion(v.logits, v.labels) for v in sources]).mean()
+    alone = gradients(module.model.encoder, loss)
+    assert any(g.abs().sum() > 0 for g in alone)
+    if not terms:
+        return
+    total = torch.stack(list(terms.values())).sum()
+    aligned = gradients(module.model.encoder, total)
+    assert all(torch.isfinite(g).all() for g in aligned)
+    assert sum(float(g.abs().sum()) for g in aligned) > 0
+    both = gradients(module.model.encoder, loss + total)
+    for a, b, together in zip(alone, aligned, both, strict=True):
+        torch.testing.assert_close(together, a + b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", names("task"))
+def test_state_goes_out_and_in_again(task: str, method: str) -> None:
+    module, _ = built(task, method)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(0.1)
+    other, _ = built(task, method)
+    other.load_state_dict(module.state_dict())
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_exported_network_says_the_same_without_the_method(method: str) -> None:
+    module, data = built("crops", method)
+    module.eval()
+    batch = data.steps()[0, 0]
+    for i, b in enumerate((*batch.sources, *batch.targets)):
+        with torch.no_grad(), module.alignment.scope(i):
+            want = module.alignment.predict(module.model, b.inputs)
+            plain = module.alignment.export(module.model, i)
+        with torch.no_grad():
+            torch.testing.assert_close(plain.eval()(b.inputs).logits, want)
+
+
+@pytest.mark.parametrize("encoder", names("encoder"))
+def test_every_encoder_trains(encoder: str, tmp_path: Path) -> None:
+    more = [f"encoder.temporal.position={p}" for p in ("doy",) if encoder in ("pse_ltae", "gru")]
+    assert run(config(f"encoder={encoder}", "method=coral", *QUICK, *more), tmp_path)["encoder"] == encoder
+
+
+def test_many_sources_and_many_targets(tmp_path: Path) -> None:
+    domain = "{{_target_: eo_adapt.types.Domain, name: {0}, recipe: synthetic, select: {{country: {0}}}}}"
+    shift = [
+        f"shift.sources=[{domain.format('PT')}]",
+        f"shift.targets=[{domain.format('FR')},{domain.format('EE')}]",
+    ]
+    for method in ("coral", "mmd", "dann", "csn"):
+        more = [f"method.pairing={'each'}"] if method in ("coral", "mmd") else []
+        report = run(config(f"method={method}", *shift, *more, *QUICK), tmp_path / method)
+        assert [d["role"] for d in report["domains"].values()] == ["source", "target", "target"]
