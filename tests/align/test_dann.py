@@ -145,6 +145,7 @@ def test_the_critic_learns_separable_domains_without_reversal(domains):
     hits = torch.cat([x.argmax(1) == i for i, x in enumerate(logits)])
     assert hits.float().mean() > 0.95
     assert torch.cat(logits).softmax(1).std(0).min() > 0.1, "outputs are constant"
+    assert dann(views[:1], views[1:], step())["domain"] < 0.1, "probabilities were taken for logits"
 
 
 def test_an_untrained_critic_is_at_chance_and_its_outputs_vary():

@@ -1,6 +1,7 @@
 """The embedded shift France and Austria to Estonia: hard, learnable, and no trivial feature gives it away.
 
-Splits are by village (weather, dates and clouds are a village's), probes are random forests and logistic regression.
+Splits are by village (weather, haze and orbit are a village's) or the project's own blocks; probes are random forests and
+logistic regression.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pyproj import Transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from eo_adapt.data.splits import split_blocks
 from eo_adapt.data.synthetic.countries import SHARED
 from eo_adapt.data.synthetic.eurocropsml import CLOUDY_RED, CropWorld
 
@@ -119,6 +122,28 @@ def test_neither_the_number_nor_the_list_of_dates_tells_country_or_crop(tables: 
     for one in tables.values():
         assert class_score(one, dates(one).sum(1, keepdims=True)) < 0.2
         assert class_score(one, dates(one)) < 0.2
+
+
+@pytest.mark.parametrize("block_size", [10_000.0, 20_000.0])
+def test_the_list_of_dates_stays_silent_under_the_splits_of_the_project(block_size: float) -> None:
+    """Block edges cut villages; parcels on both sides must not share a list of dates. Five lotteries, full world."""
+    world, to_metres = CropWorld(), Transformer.from_crs(4326, 3035, always_xy=True)
+    raw = {code: world.simulate(code) for code in (*SOURCES, TARGET)}
+    scores: dict[str, list[float]] = {code: [] for code in SOURCES}
+    for seed in range(5):
+        parts = {}
+        for code, (land, crops, seen) in raw.items():
+            x, y = to_metres.transform(land.lon, land.lat)
+            ratios = {"train": 0.6, "val": 0.15, "test": 0.25}
+            split = split_blocks(x, y, block_size=block_size, buffer=1000.0, ratios=ratios, seed=seed)
+            used = np.isin(split, ("train", "test"))
+            one = Table(crops, split == "test", seen.parcel, seen.day, seen.reflectance)
+            parts[code] = (one, dates(one), used)
+        target, b, b_used = parts[TARGET]
+        for code in SOURCES:
+            source, a, a_used = parts[code]
+            scores[code].append(domain_score(source, target, a, b, np.concatenate([a_used, b_used])))
+    assert max(np.mean(values) for values in scores.values()) < 0.58, scores
 
 
 @pytest.mark.parametrize("day", [15, 75, 105, 165, 225, 285])

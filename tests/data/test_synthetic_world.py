@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +192,7 @@ def test_passes_repeat_every_five_days_and_clouds_meet_their_share() -> None:
     assert set(seen.sum(axis=1)) == {73, 146}
     np.testing.assert_array_equal(seen[:, :-5], seen[:, 5:])
     assert visits.clear_sky(rng, 500, 0.3).mean() == pytest.approx(0.7, abs=0.01)
-    assert visits.visits(rng, 50, 0.999).any(axis=1).all()
+    assert visits.visits(rng, np.arange(50) // 4, 0.999).any(axis=1).all()
 
 
 # knobs
@@ -241,6 +240,8 @@ def test_without_any_cause_and_noise_a_crop_is_the_same_everywhere() -> None:
 
 
 def test_a_default_world_takes_seconds(tmp_path: Path) -> None:
-    code = f"from {CropWorld.__module__} import CropWorld, Path; CropWorld().write(Path({str(tmp_path)!r}))"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30, cwd=ROOT)
+    """Processor time, not wall time: other work on the machine does not count."""
+    start = time.process_time()
+    CropWorld().write(tmp_path)
+    assert time.process_time() - start < 30
     assert len(list((tmp_path / "preprocess").glob("*.npz"))) == 7500

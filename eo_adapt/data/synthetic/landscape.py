@@ -14,7 +14,7 @@ from .countries import Region
 Ints = npt.NDArray[np.int64]
 
 KM_PER_DEGREE = 111.2
-VILLAGE_SPACING = 15.0  # km between neighbouring villages; cloud, date pattern and altitude are theirs
+VILLAGE_SPACING = 15.0  # km between neighbouring villages; swath, haze and altitude are theirs
 VILLAGE_RADIUS = 1.2  # km, standard deviation of the farms around it
 FARM_RADIUS = 0.3  # km, standard deviation of the parcels around the farm
 PARCELS_PER_FARM = 5
@@ -29,7 +29,7 @@ class Landscape:
     Attributes:
         lon: (N,) degrees.
         lat: (N,) degrees.
-        farm: (N,) farm number.
+        farm: (N,) farm number, ascending.
         village: (N,) village number.
         region: (N,) position in the country's regions.
         village_lon: (V,) degrees.
@@ -48,6 +48,11 @@ class Landscape:
     def farms(self) -> int:
         """Number of farms."""
         return int(self.farm.max()) + 1
+
+    @property
+    def village_of_farm(self) -> Ints:
+        """(F,) village number of each farm."""
+        return self.village[np.searchsorted(self.farm, np.arange(self.farms))]
 
     def __len__(self) -> int:
         return len(self.lon)

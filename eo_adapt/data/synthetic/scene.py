@@ -88,8 +88,8 @@ def observe(
     climate = village_climate(rng["weather"], country, land, knobs.phenology)
     farm = management(rng["farm"], land, knobs.noise)
     leaf = leaves(rng["farm"], crops, knobs.noise)
-    seen = visits(rng["dates"], len(land.village_lon), knobs.cloud_share)
-    parcel, day = np.nonzero(seen[land.village])
+    seen = visits(rng["dates"], land.village_of_farm, knobs.cloud_share)
+    parcel, day = np.nonzero(seen[land.farm])
     state = ground_cover(crops, land, climate, farm, parcel, day)
     sky = Sky.draw(rng["sky"], country, land, knobs)
     ground = soil(

@@ -2,7 +2,8 @@
 
 Two satellites together repeat an orbit every 5 days (ESA, Sentinel-2 mission). A village lies in one swath, or in the
 overlap of two. Swath and clouds follow the same law in every country, so that neither the number of dates nor their
-list tells a country; clouds come in spells (a first-order autoregression) and are those of a village, some 10 km wide.
+list tells a country. Clouds come in spells (a first-order autoregression) and are drawn farm by farm: smaller than real
+ones, so that no two splits, 1 km apart, share a list of dates by which a probe could know a village again.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def passes(rng: np.random.Generator, villages: int) -> Mask:
     return np.asarray((phase == first[:, None]) | (both[:, None] & (phase == second[:, None])))
 
 
-def clear_sky(rng: np.random.Generator, villages: int, cloud_share: float) -> Mask:
-    """(V, 365) True on clear days; ``cloud_share`` (0..1) of the days are cloudy."""
-    shocks = rng.normal(0, 1, (villages, DAYS))
+def clear_sky(rng: np.random.Generator, farms: int, cloud_share: float) -> Mask:
+    """(F, 365) True on clear days; ``cloud_share`` (0..1) of the days are cloudy."""
+    shocks = rng.normal(0, 1, (farms, DAYS))
     state = np.empty_like(shocks)
     state[:, 0] = shocks[:, 0]
     for day in range(1, DAYS):
@@ -39,10 +40,16 @@ def clear_sky(rng: np.random.Generator, villages: int, cloud_share: float) -> Ma
     return np.asarray(state >= ndtri(cloud_share))
 
 
-def visits(rng: np.random.Generator, villages: int, cloud_share: float) -> Mask:
-    """(V, 365) True where an acquisition is clear; a village without any keeps its first pass."""
-    seen = passes(rng, villages)
-    clear = seen & clear_sky(rng, villages, cloud_share)
+def visits(rng: np.random.Generator, village: npt.NDArray[np.int64], cloud_share: float) -> Mask:
+    """(F, 365) True where an acquisition is clear; a farm without any keeps its first pass.
+
+    Args:
+        rng: Source of randomness.
+        village: (F,) village of each farm.
+        cloud_share: Share of cloudy days, 0..1.
+    """
+    seen = passes(rng, int(village.max()) + 1)[village]
+    clear = seen & clear_sky(rng, len(village), cloud_share)
     none = ~clear.any(axis=1)
     clear[none, np.argmax(seen[none], axis=1)] = True
     return clear
