@@ -1,6 +1,6 @@
 """Random batches a second from three candidate stores of ragged parcel series; prints a markdown table.
 
-    python benchmarks/store_formats.py --parcels 100000 1000000 --batches 2000 --out docs/store_formats.md
+    python benchmarks/store_formats.py --parcels 100000 1000000 --batches 2000 --out table.md
 
 A parcel has 10 to 60 dates of 10 bands uint16, a day int16 and a valid flag each. All candidates return the same padded
 batch (asserted). Every measurement runs in a fresh process, on files just written (the page cache is warm).

@@ -35,6 +35,7 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
         oracle=alignment.uses_target_labels,
     )
     data.reveal_target_val = selection.uses_target_labels
+    data.targets_in_fit = alignment.needs_target
     data.setup()
     return data
 

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import registry
 from .paths import configs_dir
 
+OWN_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp")
 FLAGS = ("-h", "--help", "--hydra-help", "--version", "-m", "--multirun", "-c", "--cfg", "--info", "--package", "-p")
 
 
@@ -38,10 +39,11 @@ def launch(verb: str, work: Callable[[DictConfig], None]) -> None:
     arguments = sys.argv[1:]
     try:
         overrides = [a for a in arguments if not a.startswith("-")]
-        check_names(overrides)
         sys.argv[1:] = registry.expand(arguments)
-        if not any(a in FLAGS for a in arguments):
-            compose(verb, overrides)
+        if not any(a in OWN_CONFIGS for a in arguments):  # with a folder of the user's own, hydra alone knows all names
+            check_names(overrides)
+            if not any(a in FLAGS for a in arguments):
+                compose(verb, overrides)
 
         def guarded(cfg: DictConfig) -> None:
             try:

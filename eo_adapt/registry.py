@@ -126,12 +126,17 @@ def instantiate(node: Any, **changes: Any) -> Any:
 
 
 def expand(overrides: list[str]) -> list[str]:
-    """``method=[csn,coral]`` -> a stack of the two, each under ``method.parts.<name>`` and with its own options."""
+    """What people type -> what hydra takes.
+
+    ``method=[csn,coral]`` becomes a stack of the two, each under ``method.parts.<name>`` and with its own options;
+    ``data.bands.s2=[B04,B08]`` and ``data.join.cereals=[wheat,rye]`` may name keys that the yaml does not have.
+    """
     out = []
     for override in overrides:
         match = re.fullmatch(r"method=\[([\w\s,]+)\]", override)
         if match is None:
-            out.append(override)
+            # Mappings whose keys only the data know: hydra wants to be told that new keys are meant.
+            out.append(f"++{override}" if re.match(r"data\.(join|bands)\b", override) else override)
             continue
         parts = [name.strip() for name in match[1].split(",") if name.strip()]
         for name in parts:

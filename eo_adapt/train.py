@@ -89,7 +89,7 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
 def parcels_seen(trainer: pl.Trainer, data: DomainDataModule, before: int) -> int:
     """Parcels of all domains that went through a training step since ``before`` optimiser steps."""
     steps = (trainer.global_step - before) * trainer.accumulate_grad_batches
-    return int(steps * data.batch_size * (len(data.labelled) + len(data.unlabelled)))
+    return int(steps * data.batch_size * len(data.loader.steps.samplers))
 
 
 def main(cfg: DictConfig) -> None:

@@ -97,7 +97,8 @@ class Alignment(nn.Module):
 
     Attributes:
         needs: View fields read beyond features and logits; checked before any data are read.
-        needs_target: Whether training makes no sense without a target domain.
+        needs_target: Whether training looks at target domains. The trainer shows them only to methods that do, so that
+            the baseline's batch statistics hold nothing of the target.
         uses_target_labels: True for oracles only; stamped on every result.
         learns_at_test: Whether ``predict`` needs gradients.
     """

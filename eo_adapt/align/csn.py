@@ -75,6 +75,8 @@ class CSN(Alignment):
             domain gets a gradient only from alignment terms.
     """
 
+    needs_target = True  # statistics of a domain are gathered while training looks at it
+
     def __init__(self, affine: Affine = "shared") -> None:
         super().__init__()
         check_choice("csn.affine", affine, AFFINES)

@@ -89,6 +89,8 @@ class DomainDataModule(pl.LightningDataModule):
         self.batch_size, self.steps_per_epoch, self.pixels = batch_size, steps_per_epoch, pixels
         self.sampling, self.workers, self.resident = sampling, workers, resident
         self.reveal_target_val = False  # set by selection=oracle, which stamps the result
+        self.targets_in_fit = True  # False for methods that do not look at targets: then nothing of them is touched
+        self.class_weights: torch.Tensor | None = None
         self._ready = False
 
     # -- preparation -------------------------------------------------------------------------------------------------
@@ -165,10 +167,12 @@ class DomainDataModule(pl.LightningDataModule):
     def steps(self) -> Steps:
         """What training iterates."""
         sources = [self._labelled_part(d, "train") for d in self.labelled]
-        targets = [self._unlabelled_part(d, "train") for d in self.unlabelled]
+        targets = [self._unlabelled_part(d, "train") for d in self.unlabelled] if self.targets_in_fit else []
         steps = Steps(self.reader, sources, targets, self.batch_size, self.seed, self.steps_per_epoch)
-        if self.sampling == "balanced":
-            self._weigh(steps, torch.ones(len(self.legend)))
+        if self.class_weights is None and self.sampling == "balanced":
+            self.class_weights = torch.ones(len(self.legend))
+        if self.class_weights is not None:
+            self._weigh(steps, self.class_weights)
         return steps
 
     def _weigh(self, steps: Steps, weights: torch.Tensor) -> None:
@@ -179,7 +183,16 @@ class DomainDataModule(pl.LightningDataModule):
 
     def reweigh(self, weights: torch.Tensor) -> None:
         """Draw classes in these proportions from now on: (K,) weights, what ``Alignment.class_weights`` proposes."""
-        self._weigh(self.loader.steps, weights)
+        self.class_weights = weights.cpu()
+        self._weigh(self.loader.steps, self.class_weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know of the sampler: everything else follows from (seed, epoch, step)."""
+        return {"class_weights": self.class_weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See :meth:`state_dict`."""
+        self.class_weights = state_dict["class_weights"]
 
     # -- loaders -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +232,7 @@ class DomainDataModule(pl.LightningDataModule):
         """Rows and columns of the confusion matrices: the learnt classes, then those that only the truth may have."""
         if self.label_set.unknown:
             return Legend((*self.legend.names, UNKNOWN))
-        everywhere = {name for d in self.parcels for name in d.of("test")[1].tolist()}
+        everywhere = {name for d in self.parcels for name in d.of("test")[1].tolist()} - {""}
         if self.classes:
             everywhere &= set(self.classes)
         return Legend((*self.legend.names, *sorted(everywhere - set(self.legend.names))))
@@ -229,7 +242,7 @@ class DomainDataModule(pl.LightningDataModule):
         rows, names = d.of(split)
         labels = self.scored_classes().encode(names)
         if self.label_set.unknown:
-            labels = np.where(labels == IGNORE, len(self.legend), labels)
+            labels = np.where((labels == IGNORE) & (names != ""), len(self.legend), labels)
         keep = labels != IGNORE
         return Part(torch.from_numpy(rows[keep]), torch.from_numpy(labels[keep]))
 

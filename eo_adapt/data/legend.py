@@ -89,7 +89,7 @@ class LabelSet:
         source_private: Classes of the source alone.
         target_private: Classes of the target alone, or with too few source samples.
         unknown: Whether target-private classes are scored as one extra class, ``"unknown"``, which is no output of the
-            classifier. Otherwise they are not scored (label -1).
+            classifier. Otherwise they are scored under their own names, as errors.
     """
 
     legend: Legend

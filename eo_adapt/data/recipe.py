@@ -62,7 +62,7 @@ class Recipe:
     licence: Mapping[str, str]
     citation: Any
     reader: Mapping[str, Any]
-    synthetic: Mapping[str, Any]
+    synthetic: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Mapping[str, Any], ...] = ()
     crs: str = ""
     on_empty: OnEmpty = "error"
@@ -73,13 +73,17 @@ class Recipe:
 
     @classmethod
     def load(cls, name: str) -> Recipe:
-        """Read ``data_recipes/<name>.yaml``.
+        """Read ``data_recipes/<name>.yaml``, or a recipe of the user's own by its path.
+
+        Args:
+            name: Name of a shipped recipe, or path of a yaml file; the recipe is then called by its path.
 
         Raises:
             LookupError: If there is no such recipe; names the closest and all.
             ValueError: If the yaml has unknown or missing keys.
         """
-        path = recipes_dir() / f"{name}.yaml"
+        own = name.endswith((".yaml", ".yml"))
+        path = Path(name) if own else recipes_dir() / f"{name}.yaml"
         if not path.is_file():
             raise LookupError(f"no recipe called {name!r};{closest(name, recipe_names())} there are: {recipe_names()}")
         text = path.read_text()
@@ -87,9 +91,9 @@ class Recipe:
         known = {f for f in cls.__dataclass_fields__ if f != "text"}
         if wrong := sorted(set(spec) - known):
             raise ValueError(f"{path.name} has unknown keys {wrong}; a recipe has {sorted(known)}")
-        if missing := sorted({"name", "title", "licence", "citation", "reader", "synthetic"} - set(spec)):
+        if missing := sorted({"name", "title", "licence", "citation", "reader"} - set(spec)):
             raise ValueError(f"{path.name} lacks {missing}")
-        if spec["name"] != name:
+        if spec["name"] != path.stem:
             raise ValueError(f"{path.name} calls itself {spec['name']!r}; a recipe is named like its file")
         return cls(**{**spec, "sources": tuple(spec.get("sources", ()))}, text=text)
 

@@ -63,7 +63,7 @@ class Record:
 
     Attributes:
         key: Parcel id, unique in the data set.
-        label: Class name as the data set's legend spells it.
+        label: Class name as the data set's legend spells it; "" = not labelled, as every parcel of a new target may be.
         lon: Longitude of the centre, degrees WGS 84.
         lat: Latitude of the centre, degrees WGS 84.
         series: Sensor name -> series.

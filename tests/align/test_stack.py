@@ -107,11 +107,11 @@ def test_nested_stacks_name_the_whole_way():
 
 
 def test_needs_are_the_union():
-    stack = Stack({"place": NeedsPlace(), "days": NeedsDays(), "csn": CSN()})
+    stack = Stack({"place": NeedsPlace(), "days": NeedsDays(), "a": Weighs()})
     assert stack.needs == {"lonlat", "days", "labels"}
     assert not stack.needs_target
     assert not stack.learns_at_test
-    assert Stack({"csn": CSN(), "coral": CORAL()}).needs_target
+    assert Stack({"a": Weighs(), "coral": CORAL()}).needs_target
     assert Stack({"csn": CSN(), "tent": Predicts(1.0)}).learns_at_test
 
 

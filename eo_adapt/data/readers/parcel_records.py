@@ -93,12 +93,16 @@ def records(
 
 def _labels(table: ParcelTable, path: Path, first: int, piece: pd.DataFrame, keys: np.ndarray) -> list[str]:
     column = piece[table.columns["label"]]
-    if (missing := np.flatnonzero(column.isna())).size:
+    missing = np.flatnonzero(column.isna())
+    if missing.size and not table.unlabelled:
         raise ValueError(
             f"{path}: row {first + int(piece.index[missing[0]])} (parcel {keys[missing[0]]}) has no label in column "
-            f"{column.name!r}; label it, or leave such rows out with drop: {{{column.name}: null}}"
+            f"{column.name!r}; label it, leave such rows out with drop: {{{column.name}: null}}, or keep them as a target "
+            "without labels with unlabelled: true"
         )
-    return [str(table.labels.get(name, name)) for name in as_keys(column, path, first)]
+    known = iter(as_keys(column[column.notna()], path, first))
+    names = ["" if nothing else next(known) for nothing in column.isna()]
+    return [str(table.labels.get(name, name)) for name in names]
 
 
 def _texts(table: ParcelTable, name: str, piece: pd.DataFrame) -> list[str]:

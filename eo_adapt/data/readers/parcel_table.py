@@ -43,6 +43,7 @@ class ParcelTable:
         hcat: Class name -> HCAT3 code, if the table has no such column.
         attributes: Columns of numbers of a parcel that are not series.
         layer: Layer of a GeoPackage with several.
+        unlabelled: Keep parcels without a label (a target nobody has surveyed); otherwise they are an error.
     """
 
     file: str
@@ -55,6 +56,7 @@ class ParcelTable:
     hcat: Mapping[str, str] = field(default_factory=dict)
     attributes: Sequence[str] = ()
     layer: str = ""
+    unlabelled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("columns", "constants", "drop"):
@@ -92,7 +94,7 @@ class ParcelTable:
         Raises:
             FileNotFoundError: If the table or the outlines are missing.
             ValueError: If a file is damaged, a column is missing or holds something else than numbers, an id or a date
-                occurs twice, or a label is missing.
+                occurs twice, or a label is missing and ``unlabelled`` is false.
         """
         path = Path(root) / self.file
         present = table_columns(path, self.layer)
