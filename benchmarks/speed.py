@@ -1,7 +1,7 @@
 """Training speed: parcels per second, share of the loader, cost of each alignment, memory, resident arrays.
 
-    python benchmarks/speed.py                        # CPU: PSE + L-TAE, batch 128, T = 30, 10 bands, 32 pixels
-    python benchmarks/speed.py --device cuda --series # GPU: parcel series, mapped against resident, bf16, compile
+python benchmarks/speed.py                        # CPU: PSE + L-TAE, batch 128, T = 30, 10 bands, 32 pixels
+python benchmarks/speed.py --device cuda --series # GPU: parcel series, mapped against resident, bf16, compile
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from torch import nn
 
 from eo_adapt.align import Step, View
 from eo_adapt.data.loader import Part, Reader, Steps
-from eo_adapt.data.records import Sensor
 from eo_adapt.data.store import Store
 from eo_adapt.model import Model, Normalise
 from eo_adapt.registry import build
@@ -139,7 +138,9 @@ def alignments(made: Store, device: str, steps: int, resident: bool = False) -> 
     for m in METHODS:
         s = np.median(taken[m])
         extra = np.median([a / b for a, b in zip(taken[m], taken["source_only"], strict=True)])
-        print(f"| {m} | {s:.4f} | {256 / s:.0f} | {100 * (extra - 1):+.1f} % | {100 * np.median(loaded[m]) / s:.1f} % |")
+        print(
+            f"| {m} | {s:.4f} | {256 / s:.0f} | {100 * (extra - 1):+.1f} % | {100 * np.median(loaded[m]) / s:.1f} % |"
+        )
     print(f"\nsource_only: {256 / base:.0f} parcels per second (both domains counted)\n")
 
 
@@ -183,7 +184,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     asked = parser.parse_args()
     gpu = torch.cuda.get_device_name() if asked.device == "cuda" else "no GPU"
-    print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores, {gpu}, {torch.get_num_threads()} threads\n")
+    print(
+        f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} cores, {gpu}, "
+        f"{torch.get_num_threads()} threads\n"
+    )
     with store(asked.parcels, 30, 1 if asked.series else 32) as made:
         alignments(made, asked.device, asked.steps, resident=asked.device == "cuda")
         paths(made, asked.device, asked.steps)

@@ -1,6 +1,6 @@
 """Methods x shifts x seeds through ``eo_adapt.train``, and a markdown table of the scores.
 
-    python benchmarks/table.py --shifts embedded --methods source_only coral target_only --seeds 5 --out docs/results/x.md
+    python benchmarks/table.py --shifts embedded --methods source_only coral target_only --seeds 5 --out x.md
 
 Finished runs are not run again. Everything after ``--`` goes to every run.
 """
@@ -93,7 +93,12 @@ def main() -> None:
         f"eo_adapt {good['version']}, {platform.machine()}, {os.cpu_count()} cores, {asked.seeds} seeds, checkpoint by "
         f"{good['selector']} (target_only: its own validation labels); mean and 95 % t interval over seeds, points."
     ]
-    for role, score in (("target", "closed_macro_f1"), ("target", "macro_f1"), ("target", "overall_accuracy"), ("source", "closed_macro_f1")):
+    for role, score in (
+        ("target", "closed_macro_f1"),
+        ("target", "macro_f1"),
+        ("target", "overall_accuracy"),
+        ("source", "closed_macro_f1"),
+    ):
         parts += [f"\n### {role}: {SCORES[score]}\n", table(found, score, role)]
     text = "\n".join(parts) + "\n"
     print(text)

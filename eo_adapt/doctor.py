@@ -27,7 +27,7 @@ def versions() -> Iterator[Finding]:
 
 
 def vision() -> Iterator[Finding]:
-    """torch and torchvision must come from the same build, or timm, smp and even Lightning fail to import."""
+    """Torch and torchvision must come from the same build, or timm, smp and even Lightning fail to import."""
     import torch
 
     try:
@@ -35,9 +35,12 @@ def vision() -> Iterator[Finding]:
     except ImportError:
         yield True, "torchvision is not installed; crops do not need it, aerial backbones do"
     except (RuntimeError, OSError) as error:
-        yield False, (
-            f"torchvision {metadata.version('torchvision')} does not fit torch {torch.__version__} ({error}); install "
-            "both anew with one command: pip install --force-reinstall torch torchvision"
+        yield (
+            False,
+            (
+                f"torchvision {metadata.version('torchvision')} does not fit torch {torch.__version__} ({error}); "
+                "install both anew with one command: pip install --force-reinstall torch torchvision"
+            ),
         )
     else:
         yield True, f"torchvision {torchvision.__version__} fits torch {torch.__version__}"

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .task import AdaptationTask
 
 
-def evaluate_run(folder: Path | str, checkpoint: str = "best", data_changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def evaluate_run(
+    folder: Path | str, checkpoint: str = "best", data_changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Evaluate a run directory again.
 
     Args:

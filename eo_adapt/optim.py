@@ -68,7 +68,11 @@ class Optim:
             optimizer = AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
         else:
             optimizer = SGD(
-                parameters, lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum, nesterov=self.momentum > 0
+                parameters,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                momentum=self.momentum,
+                nesterov=self.momentum > 0,
             )
         # + 1: the first step of a warm-up must move, too.
         return optimizer, LambdaLR(

@@ -94,7 +94,9 @@ def describe(group: str) -> dict[str, str]:
     """Name -> one line of what it is: the first comment of its yaml."""
     lines = {}
     for name in names(group):
-        comments = [x for x in path_of(group, name).read_text().splitlines() if x.startswith("#") and "@package" not in x]
+        comments = [
+            x for x in path_of(group, name).read_text().splitlines() if x.startswith("#") and "@package" not in x
+        ]
         lines[name] = comments[0].lstrip("# ") if comments else ""
     return lines
 
@@ -119,7 +121,7 @@ def instantiate(node: Any, **changes: Any) -> Any:
 
     from .signature import check
 
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    plain: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
     check(plain, changes)
     # As a partial, called here: hydra would turn dataclasses among the changes into configs.
     return hydra_instantiate({**plain, "_partial_": True}, _convert_="all")(**changes)

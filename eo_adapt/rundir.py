@@ -91,7 +91,7 @@ def write_text(path: Path, text: str) -> None:
     """Write under a temporary name, then rename: a reader sees the old file or the new one, never half of one."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(text)
-    os.chmod(file.name, 0o644)
+    Path(file.name).chmod(0o644)
     os.replace(file.name, path)
 
 

@@ -56,7 +56,7 @@ class AdaptationTask(pl.LightningModule):
         seed: int = 0,
         watched: dict[str, Criterion] | None = None,
         card: dict[str, Any] | None = None,
-        keys: Callable[[Tensor], list[str]] = lambda rows: [str(row) for row in rows.tolist()],
+        keys: Callable[[Tensor], list[str]] = lambda rows: list(map(str, rows.tolist())),
     ) -> None:
         super().__init__()
         check_needs(alignment, selection, targets, provides)
@@ -109,8 +109,8 @@ class AdaptationTask(pl.LightningModule):
         keys = {f"domain {i}": self.keys(b.rows)[:5] for i, b in enumerate((*batch.sources, *batch.targets))}
         return (
             f"loss term {bad} became NaN or infinite in epoch {self.current_epoch}, batch {batch_idx}; first parcels "
-            f"of the batch: {keys}. Lower optim.lr or the method's weight, set trainer.precision=fp32, or look at those "
-            "parcels; the last good checkpoint is kept"
+            f"of the batch: {keys}. Lower optim.lr or the method's weight, set trainer.precision=fp32, or look at "
+            "those parcels; the last good checkpoint is kept"
         )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

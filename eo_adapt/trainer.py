@@ -177,7 +177,9 @@ class TrainerOptions:
         if not self.patience:
             return []
         return [
-            EarlyStopping("select/chosen", mode="max", patience=self.patience, check_on_train_epoch_end=True, strict=True)
+            EarlyStopping(
+                "select/chosen", mode="max", patience=self.patience, check_on_train_epoch_end=True, strict=True
+            )
         ]
 
 

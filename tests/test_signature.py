@@ -12,8 +12,10 @@ from eo_adapt.signature import check, fits, locate
 @pytest.mark.parametrize(
     ("value", "hint", "fine"),
     [
-        (1, int, True), (True, int, False), (1.0, int, False), (1, float, True), ("1", float, False), (True, float, False),
-        ("a", Literal["a", "b"], True), ("c", Literal["a", "b"], False), (None, int | None, True), ("x", int | None, False),
+        (1, int, True), (True, int, False), (1.0, int, False), (1, float, True), ("1", float, False),
+        (True, float, False),
+        ("a", Literal["a", "b"], True), ("c", Literal["a", "b"], False), (None, int | None, True),
+        ("x", int | None, False),
         ([1, 2], list[int], True), ([1, "2"], list[int], False), ("ab", list[str], False), ({}, dict[str, int], True),
         (1, bool, False), (3, str, False), (object(), Any, True),
     ],

@@ -14,12 +14,14 @@ import torch
 import yaml
 from conftest import QUICK, SMALL
 
+from eo_adapt.align.source_only import SourceOnly
 from eo_adapt.assemble import build_task
 from eo_adapt.evaluate import evaluate_run
 from eo_adapt.registry import config
 from eo_adapt.rundir import RunDirectoryError, occupy
-from eo_adapt.task import NotFiniteError
+from eo_adapt.task import AdaptationTask, NotFiniteError
 from eo_adapt.train import as_plain, run
+from eo_adapt.trainer import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_the_run_directory_is_whole(finished: Path) -> None:
     assert {p.name for p in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert {"profiles.png", "confusion_EE.png", "map_EE.png"} <= {p.name for p in (finished / "figures").iterdir()}
     assert list((finished / "tensorboard").glob("events*"))
-    assert not [p for p in finished.rglob(".*")], "temporary files or the lock stayed behind"
+    assert not list(finished.rglob(".*")), "temporary files or the lock stayed behind"
 
 
 def test_the_report_says_what_was_run(finished: Path) -> None:
@@ -47,7 +49,17 @@ def test_the_report_says_what_was_run(finished: Path) -> None:
     assert report["seconds"] > 0
     assert report["parcels_per_second"] > 0
     d = report["domains"]["EE"]
-    wanted = {"role", "split", "n", "overall_accuracy", "macro_f1", "closed_macro_f1", "kappa", "per_class", "confusion"}
+    wanted = {
+        "role",
+        "split",
+        "n",
+        "overall_accuracy",
+        "macro_f1",
+        "closed_macro_f1",
+        "kappa",
+        "per_class",
+        "confusion",
+    }
     assert wanted <= set(d)
     assert (d["role"], d["split"]) == ("target", "test")
     assert np.sum(d["confusion"]["matrix"]) == d["n"]
@@ -63,9 +75,7 @@ def test_predictions_are_geoparquet_and_agree_with_the_report(finished: Path) ->
     np.testing.assert_allclose(frame["entropy"], -(p * np.log(p)).sum(1), rtol=1e-6)
     test = frame[(frame["domain"] == "EE") & (frame["split"] == "test")]
     report = json.loads((finished / "report.json").read_text())
-    assert (test["label"] == test["prediction"]).mean() == pytest.approx(
-        report["domains"]["EE"]["overall_accuracy"]
-    )
+    assert (test["label"] == test["prediction"]).mean() == pytest.approx(report["domains"]["EE"]["overall_accuracy"])
     assert set(frame.loc[frame["split"] != "test", "label"]) == {""}, "only test labels are opened"
 
 
@@ -167,8 +177,8 @@ def test_nan_stops_with_the_terms_name_and_the_parcels(tmp_path: Path) -> None:
 # -- labels ------------------------------------------------------------------------------------------------------------
 
 
-def relabel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on every store has the target's labels permuted."""
+def relabel(monkeypatch: pytest.MonkeyPatch, erase: bool = False) -> None:
+    """From now on every store has the target's labels permuted, or none."""
     from eo_adapt.data.store import Store
 
     real = Store.index.func
@@ -176,7 +186,8 @@ def relabel(monkeypatch: pytest.MonkeyPatch) -> None:
     def permuted(store: Store) -> pd.DataFrame:
         frame = real(store).copy()
         target = (frame["country"] == "EE").to_numpy()
-        frame.loc[target, "label"] = np.random.default_rng(1).permutation(frame.loc[target, "label"].to_numpy())
+        dealt = np.random.default_rng(1).permutation(frame.loc[target, "label"].to_numpy())
+        frame.loc[target, "label"] = "" if erase else dealt
         return frame
 
     monkeypatch.setattr(Store, "index", property(permuted))
@@ -209,6 +220,27 @@ def test_the_oracle_does_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert one != other
 
 
+@pytest.mark.parametrize("label_set", ["closed", "open"])
+def test_a_target_without_any_label_is_adapted_to_and_predicted(
+    label_set: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relabel(monkeypatch, erase=True)
+    report = run(config("method=coral", f"label_set={label_set}", *QUICK), tmp_path)
+    assert report["domains"]["EE"]["n"] == 0
+    assert json.loads((tmp_path / "report.json").read_text())["domains"]["EE"]["macro_f1"] is None
+    predicted = pd.read_parquet(tmp_path / "predictions.parquet").query("domain == 'EE'")
+    assert len(predicted) == 300
+    assert set(predicted["prediction"]) <= {*report["classes"]["learnt"], "unknown"}
+
+
+def test_the_baseline_holds_nothing_of_the_target(tmp_path: Path) -> None:
+    # partial: the classes are the source's, whatever the target.
+    run(config("method=source_only", "label_set=partial", *QUICK), tmp_path / "a")
+    run(config("method=source_only", "label_set=partial", "shift.targets=[]", *QUICK), tmp_path / "b")
+    a, b = (torch.load(tmp_path / x / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for x in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a), "batch statistics saw the target"
+
+
 @pytest.mark.parametrize("label_set", ["closed", "open", "partial"])
 def test_label_sets(label_set: str, tmp_path: Path) -> None:
     report = run(config(f"label_set={label_set}", *QUICK), tmp_path)
@@ -226,8 +258,12 @@ def test_label_sets(label_set: str, tmp_path: Path) -> None:
 
 
 def test_a_run_follows_from_config_and_seed(tmp_path: Path) -> None:
-    reports = [run(config("method=dann", *QUICK, f"seed={seed}"), tmp_path / str(i)) for i, seed in enumerate((3, 3, 4))]
-    states = [torch.load(tmp_path / str(i) / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for i in range(3)]
+    reports = [
+        run(config("method=dann", *QUICK, f"seed={seed}"), tmp_path / str(i)) for i, seed in enumerate((3, 3, 4))
+    ]
+    states = [
+        torch.load(tmp_path / str(i) / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for i in range(3)
+    ]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
     assert any(not torch.equal(states[0][k], states[2][k]) for k in states[0])
     assert reports[0]["domains"] == reports[1]["domains"]
@@ -246,8 +282,36 @@ def test_a_run_follows_from_config_and_seed(tmp_path: Path) -> None:
     ],
 )
 def test_options_run(options: list[str], tmp_path: Path) -> None:
-    report = run(config("method=coral", *QUICK, *[o if "." not in o.split("=")[0] or "bands" not in o else "+" + o for o in options]), tmp_path)
+    report = run(config("method=coral", *QUICK, *options), tmp_path)
     assert report["domains"]["EE"]["n"] > 0
+
+
+def test_class_weights_reach_the_sampler_and_survive_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def propose(self: SourceOnly, recall: torch.Tensor) -> torch.Tensor:
+        return (1 - recall).clamp_min(0.05)
+
+    cfg = config(*QUICK, "resume=auto", "trainer.max_epochs=3")
+    run(cfg, tmp_path / "plain")
+    monkeypatch.setattr(SourceOnly, "class_weights", propose)
+    run(cfg, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptationTask, "on_train_batch_start", stop_in_second_epoch)
+        with pytest.raises(Interrupted):
+            run(cfg, tmp_path / "stopped")
+    run(cfg, tmp_path / "stopped")
+    plain, whole, stopped = (
+        torch.load(tmp_path / x / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for x in ("plain", "whole", "stopped")
+    )
+    assert any(not torch.equal(plain[k], whole[k]) for k in plain), "the weights changed nothing"
+    assert all(torch.equal(whole[k], stopped[k]) for k in whole)
+
+
+def stop_in_second_epoch(task: AdaptationTask, batch: object, batch_idx: int) -> None:
+    """What a stop after the first epoch looks like."""
+    if task.current_epoch == 1:
+        raise Interrupted(15)
+    torch.manual_seed((task.seed * 1_000_003 + task.current_epoch) * 1_000_003 + batch_idx)
 
 
 def test_resident_arrays_give_the_same_run(tmp_path: Path) -> None:

@@ -21,7 +21,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert built.returncode == 0, built.stdout + built.stderr
     (wheel,) = place.glob("*.whl")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(place / "site"), str(wheel)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(place / "site"),
+            str(wheel),
+        ],
         check=True,
     )
     return place
@@ -30,7 +41,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_configs_recipes_and_licence(installed: Path) -> None:
     (wheel,) = installed.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("eo_adapt/configs/train.yaml", "eo_adapt/data_recipes/cawa.yaml", "eo_adapt/data_recipes/legends/hcat3.csv"):
+    for name in (
+        "eo_adapt/configs/train.yaml",
+        "eo_adapt/data_recipes/cawa.yaml",
+        "eo_adapt/data_recipes/legends/hcat3.csv",
+    ):
         assert name in names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)

@@ -155,9 +155,7 @@ def _class_names(
     if missing := int(sum((codes[at] == "").sum() for at in rows)):
         raise ValueError(f"data.coarsen={coarsen} needs HCAT codes; {missing} parcels of this shift have none")
     if coarsen == "shared":
-        joined = hcat.shared_depth(
-            {str(i): set(codes[at].tolist()) for i, at in enumerate(rows)}, unspecified="parent"
-        )
+        joined = hcat.shared_depth({str(i): set(codes[at].tolist()) for i, at in enumerate(rows)}, unspecified="parent")
     else:
         known = sorted({code for at in rows for code in codes[at].tolist()})
         joined = dict(zip(known, hcat.coarsen(known, int(coarsen)), strict=True))

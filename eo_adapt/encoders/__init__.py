@@ -1,0 +1,1 @@
+"""Encoders: sensors in, feature maps out."""

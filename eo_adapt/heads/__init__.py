@@ -1,0 +1,1 @@
+"""Heads: feature maps in, logits out."""

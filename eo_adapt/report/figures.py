@@ -53,7 +53,7 @@ def confusion_matrix(axes: Axes, matrix: np.ndarray, names: Sequence[str], title
     for (i, j), share in np.ndenumerate(shares):
         if share >= 0.005:
             axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color="white" if share > 0.5 else "black")
-    labels = [names[i].replace("_", " ") for i in used]
+    labels = [names[int(i)].replace("_", " ") for i in used]
     axes.set_xticks(range(len(used)), labels, rotation=60, ha="right")
     axes.set_yticks(range(len(used)), labels)
     axes.set(xlabel="predicted", ylabel="true", title=f"{title}: test parcels, % of each true class")
@@ -75,7 +75,9 @@ def profiles(data: DomainDataModule, most: int = 400) -> Figure:
             rows = part.rows[part.labels == classes.index(name)][:most]
             if len(rows):
                 days, median, label = _median_series(data, rows)
-                axes.plot(days, median, "--" if d.role == "target" else "-", label=f"{d.domain.name} ({d.role})", lw=1.3)
+                axes.plot(
+                    days, median, "--" if d.role == "target" else "-", label=f"{d.domain.name} ({d.role})", lw=1.3
+                )
     for axes, name in zip(grid, names, strict=False):
         axes.set_title(name.replace("_", " "))
     for axes in grid[len(names) :]:
@@ -118,7 +120,7 @@ def vegetation_index(values: np.ndarray, bands: Sequence[str]) -> tuple[np.ndarr
 
 
 def parcel_map(data: DomainDataModule, predictions: pd.DataFrame, domain: str) -> Figure | None:
-    """Parcels of one domain coloured by prediction, in metres; None when geopandas is missing or nothing has a place."""
+    """Parcels of one domain coloured by prediction, in metres; None without geopandas or without any place."""
     try:
         import geopandas
     except ImportError:

@@ -14,7 +14,12 @@ def show(report: Mapping[str, Any], folder: Path) -> None:
     """Print one row a domain, who chose the checkpoint, and where everything lies."""
     console = Console()
     title = f"{report['task']} · {report['method']} · {report['encoder']} · {report['shift']} · seed {report['seed']}"
-    table = Table(title=title, title_justify="left", caption="closed F1: macro-F1 of the classes that source and target share", caption_justify="left")
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption="closed F1: macro-F1 of the classes that source and target share",
+        caption_justify="left",
+    )
     for column in ("domain", "role", "test n", "accuracy", "macro-F1", "closed F1", "kappa"):
         table.add_column(column, justify="left" if column in ("domain", "role") else "right")
     for name, d in report["domains"].items():

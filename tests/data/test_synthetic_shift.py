@@ -1,7 +1,7 @@
 """The embedded shift France and Austria to Estonia: hard, learnable, and no trivial feature gives it away.
 
-Splits are by village (weather, haze and orbit are a village's) or the project's own blocks; probes are random forests and
-logistic regression.
+Splits are by village (weather, haze and orbit are a village's) or the project's own blocks; probes are random forests
+and logistic regression.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def test_no_single_date_tells_the_country_well(tables: dict[str, Table], day: in
     target = tables[TARGET]
     for code in SOURCES:
         (a_seen, a), (b_seen, b) = tables[code].near(day), target.near(day)
-        assert domain_score(tables[code], target, a, b, np.concatenate([a_seen, b_seen])) < 0.82
+        assert domain_score(tables[code], target, a, b, np.concatenate([a_seen, b_seen])) < 0.80
 
 
 def test_no_single_date_tells_the_crop(tables: dict[str, Table], grids: dict[str, np.ndarray]) -> None:

@@ -42,7 +42,9 @@ def test_source_val_is_the_mean_over_source_domains() -> None:
     each = []
     for o in (a, b):
         truth = o.labels.numpy()
-        each.append(f1_score(truth, o.logits.argmax(1).numpy(), labels=np.unique(truth), average="macro", zero_division=0))
+        each.append(
+            f1_score(truth, o.logits.argmax(1).numpy(), labels=np.unique(truth), average="macro", zero_division=0)
+        )
     assert SourceVal().score([a, b], [], 0) == pytest.approx(np.mean(each))
 
 

@@ -97,8 +97,8 @@ def _labels(table: ParcelTable, path: Path, first: int, piece: pd.DataFrame, key
     if missing.size and not table.unlabelled:
         raise ValueError(
             f"{path}: row {first + int(piece.index[missing[0]])} (parcel {keys[missing[0]]}) has no label in column "
-            f"{column.name!r}; label it, leave such rows out with drop: {{{column.name}: null}}, or keep them as a target "
-            "without labels with unlabelled: true"
+            f"{column.name!r}; label it, leave such rows out with drop: {{{column.name}: null}}, or keep them as "
+            "a target without labels with unlabelled: true"
         )
     known = iter(as_keys(column[column.notna()], path, first))
     names = ["" if nothing else next(known) for nothing in column.isna()]

@@ -1,8 +1,9 @@
 """Writes a simulated data set in the layout of EuroCropsML.
 
-The shift to study is FR + AT -> EE (measured with an L-TAE on spatial blocks, macro-F1 over the twelve shared crops:
-source-only about 0.5, trained on the target 0.9, source in-domain 0.9, source-only with the target's days moved by 10
-about 0.78). Almost all of the loss comes from phenology. PT is further off, LV is close to EE.
+The shift to study is FR + AT -> EE. Measured with an L-TAE, villages held out, macro-F1 over the twelve shared crops,
+mean of three runs on seed 0: source-only 0.53, trained on the target 0.90, source in-domain 0.89, source-only with the
+target's days moved by 10 (chosen with target labels) 0.80. Almost all of the loss is phenology, one to two points are
+radiometry. PT lies further off than FR and AT, LV close to EE.
 """
 
 from __future__ import annotations

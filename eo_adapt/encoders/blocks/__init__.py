@@ -1,0 +1,1 @@
+"""Parts that encoders are built of."""
