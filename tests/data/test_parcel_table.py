@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import torch
 
+from eo_adapt import registry
 from eo_adapt.data.readers.parcel_table import ParcelTable, ParcelTables
 from eo_adapt.data.records import Record, Sensor
+from eo_adapt.data.store import Store
+from eo_adapt.data.writer import StoreWriter
 
 SMALL = pd.DataFrame(
     {
@@ -246,3 +251,38 @@ def test_tables_need_the_same_sensors() -> None:
     other = {**SPEC, "series": {"s1": WIDE}}
     with pytest.raises(ValueError, match="same sensors"):
         ParcelTables([SPEC, other])
+
+
+def test_growing_degree_days_reach_the_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"id": f"{region}{i}", "crop": "ab"[i % 2], "lon": 20 + 3 * (region == "s") + i / 50, "lat": 45 + (i % 7) / 10,
+         "region": region, "doy": doy, "ndvi": rng.random(), "heat": 7.5 * doy}
+        for region in "ns" for i in range(60) for doy in (40, 90, 140)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "long.csv", index=False)
+    table = ParcelTable(
+        file="long.csv",
+        columns={"id": "id", "label": "crop", "lon": "lon", "lat": "lat", "region": "region"},
+        series={
+            "vi": {
+                "layout": "long",
+                "doy": "doy",
+                "gdd": "heat",
+                "columns": {"NDVI": "ndvi"},
+                "sensor": {"bands": ["NDVI"], "units": "1", "scale": 1e-4, "offset": -1.0},
+            }
+        },
+    )
+    with StoreWriter(tmp_path / "store", "own", table.sensors) as writer:
+        for record in table.read(tmp_path):
+            writer.add(record)
+    inputs = Store(tmp_path / "store").gather(torch.arange(4), {"vi": ["NDVI"]})
+    assert inputs["vi"].gdd is not None
+    assert inputs["vi"].gdd.tolist() == [[300, 675, 1050]] * 4
+    cfg = registry.config("encoder=ltae", "encoder.temporal.position=gdd")
+    encoder = registry.instantiate(cfg.encoder, sensors={"vi": 1}).eval()
+    warmer = {"vi": replace(inputs["vi"], gdd=inputs["vi"].gdd + 200)}
+    assert not torch.allclose(encoder(inputs).maps[0], encoder(warmer).maps[0])
+    later = {"vi": replace(inputs["vi"], days=inputs["vi"].days + 20)}
+    assert torch.equal(encoder(inputs).maps[0], encoder(later).maps[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..records import Record, Series
+from ..records import Record
 from .geometry import Shape, as_keys
 from .parcel_rows import groups
 from .tables import numbers, table_pieces
@@ -80,7 +80,7 @@ def records(
             label=label,
             lon=float(places["lon"][n]) if "lon" in places or shape is None else shape.lon,
             lat=float(places["lat"][n]) if "lat" in places or shape is None else shape.lat,
-            series={name: Series(*part[n]) for name, part in parts.items()},
+            series={name: part[n] for name, part in parts.items()},
             year=int(years[n]),
             geometry=shape.wkb if shape else None,
             attributes=np.array([column[n] for column in more], np.float32) if more else None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..records import Sensor
+from ..records import Sensor, Series
 from .files import check_columns
 from .parcel_values import days_since_new_year, physical
 from .tables import numbers
@@ -29,6 +29,7 @@ class Long:
         columns: Band -> column; those not named are called as the band.
         factor: Physical units of a 1 in the file.
         nodata: Number that stands for a missing value, besides NaN and empty.
+        gdd: Column of growing degree days accumulated up to the date, for ``position=gdd``; "" = none.
     """
 
     sensor: Sensor
@@ -37,6 +38,7 @@ class Long:
     columns: Mapping[str, str] = field(default_factory=dict)
     factor: float = 1.0
     nodata: float | None = None
+    gdd: str = ""
 
     def __post_init__(self) -> None:
         if (odd := set(self.columns) - set(self.sensor.bands)) or bool(self.date) == bool(self.doy):
@@ -54,7 +56,7 @@ class Long:
     @property
     def extra(self) -> dict[str, str]:
         """Further columns that are read: what for -> name."""
-        return {"date": self.date or self.doy}
+        return {"date": self.date or self.doy} | ({"gdd": self.gdd} if self.gdd else {})
 
     def grid(self, path: Path, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         """Columns of the bands, in the shape that :meth:`Wide.grid` gives them.
@@ -67,8 +69,8 @@ class Long:
 
     def read(
         self, path: Path, columns: Sequence[str], frame: pd.DataFrame, first: int, keys: np.ndarray, years: np.ndarray
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values (T, C) float32 in physical units and days (T,) of each parcel, parcels in order of first appearance.
+    ) -> list[Series]:
+        """Series of each parcel, values float32 in physical units, parcels in order of first appearance.
 
         Raises:
             ValueError: If a parcel has a date twice, or a value is no number.
@@ -87,7 +89,10 @@ class Long:
                 f"{list(dict.fromkeys(keys[twice]))[:5]}; keep one row a parcel and date"
             )
         values = physical(table, self.factor, self.nodata)
-        return [(values[rows], days[rows]) for rows in groups(keys, days)]
+        heat = numbers(frame, self.gdd, path, first, keys) if self.gdd else None
+        return [
+            Series(values[rows], days[rows], gdd=None if heat is None else heat[rows]) for rows in groups(keys, days)
+        ]
 
 
 def groups(keys: np.ndarray, order: np.ndarray | None = None) -> list[np.ndarray]:

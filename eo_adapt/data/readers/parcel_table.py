@@ -99,7 +99,7 @@ class ParcelTable:
         path = Path(root) / self.file
         present = table_columns(path, self.layer)
         bands = [c for values in self.series.values() for row in values.grid(path, present)[1] for c in row]
-        extra = {use: column for values in self.series.values() for use, column in values.extra.items()}
+        extra = {f"{name} {use}": c for name, values in self.series.items() for use, c in values.extra.items()}
         plain = {f"attribute {column}": column for column in self.attributes}
         rules = {f"drop rule {column}": column for column in self.drop}
         wanted = {**self.columns, **extra, **plain, **rules}

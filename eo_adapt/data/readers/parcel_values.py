@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..records import Sensor
+from ..records import Sensor, Series
 from .tables import numbers
 
 if TYPE_CHECKING:
@@ -134,13 +134,14 @@ class Wide:
 
     def read(
         self, path: Path, columns: Sequence[str], frame: pd.DataFrame, first: int, keys: np.ndarray, years: np.ndarray
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Values (T, C) float32 in physical units, NaN where missing, and days (T,) of each parcel of a piece."""
+    ) -> list[Series]:
+        """Series of each parcel of a piece: values (T, C) float32 in physical units, NaN where missing."""
         times, names = self.grid(path, columns)
         values = np.stack(
             [[numbers(frame, column, path, first, keys) for column in bands] for bands in names], dtype=np.float64
         ).transpose(2, 0, 1)
-        return list(zip(physical(values, self.factor, self.nodata), self.days(path, times, frame, years), strict=True))
+        known = physical(values, self.factor, self.nodata)
+        return [Series(x, days) for x, days in zip(known, self.days(path, times, frame, years), strict=True)]
 
 
 def physical(values: np.ndarray, factor: float, nodata: float | None) -> np.ndarray:
