@@ -15,6 +15,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from .data.datamodule import DomainDataModule
@@ -39,11 +40,10 @@ def evaluate_run(
         FileNotFoundError: If the directory holds no run or no such checkpoint.
         ValueError: If the data do not fit the checkpoint.
     """
-    import json
-
     import yaml
 
     from .assemble import build_task
+    from .rundir import occupy
 
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
@@ -51,9 +51,17 @@ def evaluate_run(
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["data"] = {**config["data"], **(data_changes or {})}
     task, data = build_task(config)
-    earlier = json.loads((folder / "report.json").read_text()) if (folder / "report.json").exists() else {}
-    facts = {key: earlier[key] for key in ("seconds", "parcels_per_second") if key in earlier}
-    return evaluate_task(task, data, folder, checkpoint, facts)
+    with occupy(folder):
+        return evaluate_task(task, data, folder, checkpoint, earlier(folder))
+
+
+def earlier(folder: Path) -> dict[str, Any]:
+    """What an earlier report says of the training, which evaluating again does not change."""
+    import json
+
+    path = folder / "report.json"
+    report = json.loads(path.read_text()) if path.exists() else {}
+    return {key: report[key] for key in ("seconds", "parcels_per_second", "resumed", "version") if key in report}
 
 
 def evaluate_task(
@@ -65,6 +73,7 @@ def evaluate_task(
     from .report.run import write_report
 
     load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
+    task.to(device_of(task.card["config"]["trainer"]["accelerator"]))
     threshold = unknown_threshold(task, data) if data.label_set.unknown else None
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
     predictions = write_predictions(folder / "predictions.parquet", data, said, threshold)
@@ -72,6 +81,15 @@ def evaluate_task(
     if task.card["config"]["figures"]:
         draw(folder / "figures", data, predictions, report)
     return report
+
+
+def device_of(accelerator: str) -> torch.device:
+    """Where to evaluate: Lightning has put the network back on the CPU after training."""
+    import torch
+
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if accelerator == "mps" else "cpu")
 
 
 def load(task: AdaptationTask, data: DomainDataModule, path: Path) -> None:

@@ -22,6 +22,9 @@ def lines(group: str) -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     """Print the groups asked for, all without a name."""
+    if {"-h", "--help"} & set(arguments):
+        print(f"{__doc__}\ngroups: {', '.join([*GROUPS, 'recipe'])}")
+        return 0
     wanted = [PLURALS.get(a, a) for a in arguments] or [*GROUPS, "recipe"]
     try:
         found = {group: lines(group) for group in wanted}

@@ -44,12 +44,12 @@ def occupy(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        (folder / ".lock").unlink(missing_ok=True)  # before the release: nobody may lock a file that is about to go
         lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
 
 
 def claim(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Write config.yaml and env.txt into a fresh directory, or agree to continue the run in it.
+    """Agree that a run of this config may use a directory; nothing is written.
 
     Returns:
         Whether an earlier run is to be continued.
@@ -59,6 +59,8 @@ def claim(folder: Path, config: Mapping[str, Any]) -> bool:
     """
     there = folder / "config.yaml"
     of_value = [*(folder / "checkpoints").glob("*.ckpt"), *folder.glob("report.json")]
+    if there.exists() and not (folder / "env.txt").exists():
+        raise RunDirectoryError(f"{folder} has a config.yaml that is no run's; set hydra.run.dir=<another folder>")
     if there.exists() and of_value:  # a run that failed before its first checkpoint blocks nobody
         earlier = yaml.safe_load(there.read_text())
         if different := _differences(earlier, config):
@@ -70,10 +72,13 @@ def claim(folder: Path, config: Mapping[str, Any]) -> bool:
             raise RunDirectoryError(
                 f"{folder} holds a run of this config; resume=auto continues it, hydra.run.dir= takes another folder"
             )
-        return (folder / "checkpoints" / "last.ckpt").exists()
-    write_text(there, yaml.safe_dump(dict(config), sort_keys=False))
+    return of_value != [] and (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def record(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.yaml and env.txt: from here on the directory is this run's."""
     write_text(folder / "env.txt", environment())
-    return False
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> list[str]:

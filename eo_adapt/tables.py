@@ -29,8 +29,10 @@ def keep_metrics(folder: Path) -> None:
 def merge_metrics(folder: Path) -> None:
     """Join the parts of a resumed run into one metrics.csv; where steps overlap the later run counts."""
     parts = sorted(folder.glob("metrics.part*.csv"), key=lambda p: int(p.stem.removeprefix("metrics.part")))
-    if not parts or not (folder / "metrics.csv").exists():
+    if not parts:
         return
+    if not (folder / "metrics.csv").exists():  # there was nothing left to train
+        parts.pop().rename(folder / "metrics.csv")
     joined = pd.read_csv(folder / "metrics.csv")
     for part in reversed(parts):
         earlier = pd.read_csv(part)

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from .align import Alignment, Step, View
+from .data.sampler import generator
 from .metrics import confusion, per_class
 from .model import Model
 from .optim import Optim
@@ -76,7 +77,7 @@ class AdaptationTask(pl.LightningModule):
 
     def on_train_batch_start(self, batch: DomainBatch, batch_idx: int) -> None:
         """Seed this batch's randomness: a resumed run and a run that was never stopped draw alike."""
-        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) * 1_000_003 + batch_idx)
+        torch.manual_seed(generator(self.seed, self.current_epoch, batch_idx).initial_seed())
 
     def view(self, batch: Batch, domain: int) -> View:
         """One domain as the model sees it."""

@@ -57,14 +57,17 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
     import pytorch_lightning as pl
     import torch
 
+    from . import rundir
     from .assemble import build_task
-    from .evaluate import evaluate_task
+    from .evaluate import earlier, evaluate_task
     from .registry import instantiate
     from .tables import keep_metrics, merge_metrics, write_frame
     from .trainer import Interrupted
 
     pl.seed_everything(config["seed"], verbose=False)
     task, data = build_task(config)
+    if not resumed:
+        rundir.record(folder, config)
     write_frame(data.splits_frame(), folder / "splits.parquet")
     options = instantiate(config["trainer"])
     if resumed:
@@ -83,7 +86,9 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     merge_metrics(folder)
     seen = parcels_seen(trainer, data, before)
-    return evaluate_task(task, data, folder, "best", {"seconds": seconds, "parcels_per_second": seen / seconds})
+    # Of a resumed run only this last part was timed; of one that was finished already, nothing.
+    facts = {"seconds": seconds, "parcels_per_second": seen / seconds, "resumed": resumed} if seen else earlier(folder)
+    return evaluate_task(task, data, folder, "best", facts)
 
 
 def parcels_seen(trainer: pl.Trainer, data: DomainDataModule, before: int) -> int:

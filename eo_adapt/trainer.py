@@ -31,7 +31,10 @@ class Interrupted(BaseException):
 
 
 class Signals(Callback):
-    """First SIGINT or SIGTERM: finish the batch, save ``last.ckpt``, raise. A second SIGINT stops at once."""
+    """First SIGINT or SIGTERM: finish the optimiser step, save ``last.ckpt``, raise. A second SIGINT stops at once.
+
+    After the last batch of an epoch the validation is awaited, too: a resumed run would skip it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,7 +42,7 @@ class Signals(Callback):
 
     def _notice(self, number: int, frame: Any) -> None:
         if self.received == signal.SIGINT == number:
-            raise KeyboardInterrupt
+            raise Interrupted(number)
         self.received = number
         print(f"\n{signal.Signals(number).name}: finishing this batch, then saving", file=sys.stderr)
 
@@ -58,9 +61,16 @@ class Signals(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._notice)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.received is not None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.received is not None and stepped and batch_idx + 1 < trainer.num_training_batches:
             trainer.save_checkpoint(self.folder / "last.ckpt")
+            raise Interrupted(self.received)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.received is not None:  # the epoch before is whole and saved
             raise Interrupted(self.received)
 
 
@@ -72,7 +82,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.save(checkpoint, temporary)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -119,8 +132,7 @@ class TrainerOptions:
 
     Attributes:
         max_epochs: Epochs.
-        accelerator: ``auto`` | ``cpu`` | ``gpu`` | ``mps``.
-        devices: Number of devices.
+        accelerator: ``auto`` | ``cpu`` | ``gpu`` | ``mps``; one device.
         precision: ``fp32`` | ``bf16`` | ``fp16``; mixed precision is slower than fp32 on most CPUs.
         clip: Largest gradient norm; 0 = no clipping.
         accumulate: Batches per optimiser step.
@@ -131,7 +143,6 @@ class TrainerOptions:
 
     max_epochs: int = 20
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
-    devices: int = 1
     precision: Precision = "fp32"
     clip: float = 1.0
     accumulate: int = 1
@@ -147,7 +158,7 @@ class TrainerOptions:
         trainer = pl.Trainer(
             max_epochs=self.max_epochs,
             accelerator=self.accelerator,
-            devices=self.devices,
+            devices=1,
             precision=PRECISIONS[self.precision],
             gradient_clip_val=self.clip or None,
             accumulate_grad_batches=self.accumulate,

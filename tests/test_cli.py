@@ -123,7 +123,7 @@ def test_prepare_makes_a_store_that_training_takes(tmp_path: Path) -> None:
 # -- signals and resuming ----------------------------------------------------------------------------------------------
 
 LONG = [*(o for o in QUICK if "steps_per_epoch" not in o), "method=[csn,dann]", "trainer.progress=lines"]
-LONG += ["data.steps_per_epoch=12", "trainer.max_epochs=4"]
+LONG += ["data.steps_per_epoch=12", "trainer.max_epochs=4", "trainer.accumulate=2"]
 
 
 def start(folder: Path) -> subprocess.Popen[str]:

@@ -12,6 +12,7 @@ from torch import nn
 
 from eo_adapt.align import Step
 from eo_adapt.assemble import build_task
+from eo_adapt.data.synthetic.timematch import TimeMatchWorld
 from eo_adapt.registry import config, names
 from eo_adapt.task import AdaptationTask
 from eo_adapt.train import as_plain, run
@@ -99,6 +100,18 @@ def test_exported_network_says_the_same_without_the_method(method: str) -> None:
 def test_every_encoder_trains(encoder: str, tmp_path: Path) -> None:
     more = [f"encoder.temporal.position={p}" for p in ("doy",) if encoder in ("pse_ltae", "gru")]
     assert run(config(f"encoder={encoder}", "method=coral", *QUICK, *more), tmp_path)["encoder"] == encoder
+
+
+def test_pixel_sets_train_with_their_attributes(tmp_path: Path) -> None:
+    TimeMatchWorld(parcels=90, images=12).write(tmp_path / "raw")
+    quick = [o for o in QUICK if "generator" not in o and "block_size" not in o]
+    words = [f"data.root={tmp_path / 'raw'}", "data.split.buffer=0.0", "encoder.spatial.attributes=4", "data.pixels=8"]
+    report = run(config("shift=timematch_dk1_to_fr1", "method=[csn,coral]", *words, *quick), tmp_path / "run")
+    assert report["domains"]["FR1"]["n"] > 0
+    _, data = build_task(as_plain(config("shift=timematch_dk1_to_fr1", *words, *quick)))
+    batch = data.steps()[0, 0].sources[0]
+    assert batch.inputs["s2"].values.ndim == 4
+    assert batch.inputs["attributes"].values.shape[1] == 4
 
 
 def test_many_sources_and_many_targets(tmp_path: Path) -> None:

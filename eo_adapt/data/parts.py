@@ -217,7 +217,7 @@ def choose_classes(
         raise ValueError(f"no source training parcel has the classes {missing} asked for; there are {sorted(counts)}")
     wanted = set(classes) or set(counts) | {n for d in parcels for n in d.labels.tolist()}
     targets = [d for d in parcels if d.role == "target"]
-    there = {name for d in targets for name in d.labels.tolist()} - {""}
+    there = {name for d in targets for split in ("train", "val") for name in d.of(split)[1].tolist()} - {""}
     there = there or set(counts)  # no target, or none of its parcels has a label: the source's classes are all we know
     return label_set({name: n for name, n in counts.items() if name in wanted}, there & wanted, kind, min_per_class)
 

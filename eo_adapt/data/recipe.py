@@ -10,12 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
-from .. import __version__
 from ..paths import cache_dir, recipes_dir
 from .records import Record, Sensor
 from .store import FORMAT, Store
@@ -124,7 +124,7 @@ class Recipe:
         """
         made = generator or self.synthetic
         state = _stamp(raw) if raw else repr(made)
-        known = {"version": __version__, "recipe": self.text, "format": FORMAT, "raw": state}
+        known = {"code": _code(), "recipe": self.text, "format": FORMAT, "raw": state}
         key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
         out = cache_dir() / "stores" / f"{self.name}-{key}"
         if (out / "store.json").is_file():
@@ -158,6 +158,13 @@ def make(spec: Mapping[str, Any]) -> Any:
         raise ValueError(f"a recipe may only name classes of eo_adapt; got _target_: {target}")
     module, _, name = target.rpartition(".")
     return getattr(importlib.import_module(module), name)(**{k: v for k, v in spec.items() if k != "_target_"})
+
+
+@cache
+def _code() -> str:
+    """Hash of the code that makes stores: readers, generators, writer. A store made by other code is made anew."""
+    folder = Path(__file__).parent
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))).hexdigest()
 
 
 def _stamp(raw: Path) -> list[Any]:

@@ -47,7 +47,7 @@ class Store:
                 f"no prepared store at {self.path}; make one with `python -m eo_adapt.prepare recipe=<name> "
                 f"raw=<folder of the raw files> out={self.path}`"
             )
-        self.about: dict[str, Any] = json.loads(about.read_text())
+        self.about: dict[str, Any] = _read(about)
         if self.about.get("format") != FORMAT:
             raise StoreError(
                 f"the store at {self.path} has format {self.about.get('format')}, this version reads format {FORMAT}; "
@@ -145,6 +145,17 @@ class Store:
         if self.attributes is not None:
             inputs["attributes"] = Observation(self.attributes[rows.cpu()].to(rows.device))
         return inputs
+
+
+def _read(about: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(about.read_text())
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            f"the store at {about.parent} is damaged: {about.name} is cut short or no JSON ({error}); prepare it again "
+            "with `python -m eo_adapt.prepare` and force=true"
+        ) from error
+    return found
 
 
 def band_numbers(sensor: Sensor, wanted: Sequence[str], name: str = "sensor") -> list[int]:

@@ -35,9 +35,10 @@ def write_report(
         **{key: choices.get(key, "") for key in ("task", "method", "encoder", "head", "shift", "data")},
         "seed": config["seed"],
         "label_set": config["label_set"],
-        "selector": "oracle" if oracle else choices.get("selection", type(task.selection).__name__),
+        "selector": "oracle" if oracle else _selector(task, choices, facts),
         "uses_target_labels": oracle or task.selection.uses_target_labels,
         "version": version(),
+        "evaluated_with": version(),
         "classes": {
             "learnt": list(data.legend.names),
             "shared": list(data.label_set.shared),
@@ -50,6 +51,11 @@ def write_report(
     }
     write_text(path, json.dumps(_no_nan(report), indent=1))
     return report
+
+
+def _selector(task: AdaptationTask, choices: Mapping[str, str], facts: Mapping[str, Any]) -> str:
+    """Who chose the checkpoint that was scored; the last one was not chosen at all."""
+    return "last" if facts["checkpoint"] == "last" else choices.get("selection", type(task.selection).__name__)
 
 
 def _domains(data: DomainDataModule, predictions: pd.DataFrame) -> dict[str, Any]:

@@ -25,14 +25,16 @@ def kept_pieces(
     """Pieces of a table without the rows that its drop rules take out; row numbers stay as in the file."""
     import pandas as pd
 
-    pieces = table_pieces(path, columns, table.layer)
+    text = {column for what, column in table.columns.items() if what not in ("lon", "lat", "year")}
+    pieces = table_pieces(path, columns, table.layer, text=text)
     if whole:
         pieces = iter([(1, pd.concat([piece for _, piece in pieces], ignore_index=True))])
     for first, piece in pieces:
         gone = np.zeros(len(piece), bool)
         for column, values in table.drop.items():
             for value in [values] if values is None or isinstance(values, str | bool | int | float) else values:
-                gone |= (piece[column].isna() if value is None else piece[column] == value).to_numpy(bool)
+                spelt = str(value) if column in text and piece[column].dtype.kind in "OUT" else value
+                gone |= (piece[column].isna() if value is None else piece[column] == spelt).to_numpy(bool)
         yield first, piece[~gone]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from .files import check_csv, damaged, need
 if TYPE_CHECKING:
     import pandas as pd
 
+MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>"]  # of numbers in a CSV
 KINDS = (".parquet", ".geoparquet", ".csv", ".gpkg")
 
 
@@ -44,9 +46,12 @@ def table_columns(path: Path, layer: str = "") -> list[str]:
 
 
 def table_pieces(
-    path: Path, columns: Sequence[str], layer: str = "", rows: int = 20_000
+    path: Path, columns: Sequence[str], layer: str = "", rows: int = 20_000, text: Collection[str] = ()
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Yield the rows of some columns in pieces, each with the number of its first row (from 1, without the header).
+
+    Columns in ``text`` stay text in a CSV: a type guessed piece by piece would spell one region "12" and "12.0", take
+    the leading zeros of ids and make a missing value of Namibia's code NA.
 
     Raises:
         ValueError: If the file is damaged.
@@ -54,7 +59,7 @@ def table_pieces(
     import pandas as pd
 
     wanted = list(dict.fromkeys(columns))
-    read = {".csv": _csv, ".gpkg": _gpkg}.get(path.suffix, _parquet)
+    read = partial(_csv, text=text) if path.suffix == ".csv" else _gpkg if path.suffix == ".gpkg" else _parquet
     first = 1
     try:
         for piece in read(path, wanted, layer, rows):
@@ -65,10 +70,14 @@ def table_pieces(
         raise damaged(path, error) from error
 
 
-def _csv(path: Path, columns: list[str], layer: str, rows: int) -> Iterator[pd.DataFrame]:
+def _csv(path: Path, columns: list[str], layer: str, rows: int, text: Collection[str]) -> Iterator[pd.DataFrame]:
     import pandas as pd
 
-    with pd.read_csv(path, usecols=columns, chunksize=rows, low_memory=False) as pieces:
+    nothing = {column: [""] if column in text else MISSING for column in columns}
+    types = {column: "str" for column in columns if column in text}
+    with pd.read_csv(
+        path, usecols=columns, chunksize=rows, low_memory=False, dtype=types, na_values=nothing, keep_default_na=False
+    ) as pieces:
         yield from pieces
 
 

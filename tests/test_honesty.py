@@ -1,0 +1,111 @@
+"""Who may see which labels: target labels reach the score and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import QUICK
+
+from eo_adapt.assemble import build_task
+from eo_adapt.registry import config
+from eo_adapt.train import as_plain, run
+
+
+def relabel(monkeypatch: pytest.MonkeyPatch, erase: bool = False) -> None:
+    """From now on every store has the target's labels permuted, or none."""
+    from eo_adapt.data.store import Store
+
+    real = Store.index.func
+
+    def permuted(store: Store) -> pd.DataFrame:
+        frame = real(store).copy()
+        target = (frame["country"] == "EE").to_numpy()
+        dealt = np.random.default_rng(1).permutation(frame.loc[target, "label"].to_numpy())
+        frame.loc[target, "label"] = "" if erase else dealt
+        return frame
+
+    monkeypatch.setattr(Store, "index", property(permuted))
+
+
+@pytest.mark.parametrize("method", ["coral", "[csn,dann]"])
+@pytest.mark.parametrize("label_set", ["closed", "open"])
+def test_target_labels_change_nothing_but_the_score(
+    method: str, label_set: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(f"method={method}", f"label_set={label_set}", *QUICK)
+    before = run(cfg, tmp_path / "a")
+    relabel(monkeypatch)
+    after = run(cfg, tmp_path / "b")
+    a, b = (torch.load(tmp_path / x / "checkpoints" / "best.ckpt", weights_only=True) for x in "ab")
+    assert a["global_step"] == b["global_step"]
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+    one, other = (pd.read_parquet(tmp_path / x / "predictions.parquet")["prediction"] for x in "ab")
+    assert one.equals(other)
+    assert before["domains"]["EE"]["overall_accuracy"] != after["domains"]["EE"]["overall_accuracy"]
+    assert before["domains"]["FR"] == after["domains"]["FR"]
+
+
+def test_the_oracle_does_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config("selection=oracle", *QUICK)
+    assert run(cfg, tmp_path / "a")["uses_target_labels"] is True
+    relabel(monkeypatch)
+    run(cfg, tmp_path / "b")
+    one, other = (pd.read_csv(tmp_path / x / "metrics.csv")["select/chosen"].dropna().tolist() for x in "ab")
+    assert one != other
+
+
+@pytest.mark.parametrize("label_set", ["closed", "open"])
+def test_a_target_without_any_label_is_adapted_to_and_predicted(
+    label_set: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relabel(monkeypatch, erase=True)
+    report = run(config("method=coral", f"label_set={label_set}", *QUICK), tmp_path)
+    assert report["domains"]["EE"]["n"] == 0
+    assert json.loads((tmp_path / "report.json").read_text())["domains"]["EE"]["macro_f1"] is None
+    predicted = pd.read_parquet(tmp_path / "predictions.parquet").query("domain == 'EE'")
+    assert len(predicted) == 300
+    assert set(predicted["prediction"]) <= {*report["classes"]["learnt"], "unknown"}
+
+
+def test_the_baseline_holds_nothing_of_the_target(tmp_path: Path) -> None:
+    # partial: the classes are the source's, whatever the target.
+    run(config("method=source_only", "label_set=partial", *QUICK), tmp_path / "a")
+    run(config("method=source_only", "label_set=partial", "shift.targets=[]", *QUICK), tmp_path / "b")
+    a, b = (torch.load(tmp_path / x / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for x in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a), "batch statistics saw the target"
+
+
+@pytest.mark.parametrize("label_set", ["closed", "open", "partial"])
+def test_label_sets(label_set: str, tmp_path: Path) -> None:
+    report = run(config(f"label_set={label_set}", *QUICK), tmp_path)
+    classes, d = report["classes"], report["domains"]["EE"]
+    assert classes["target_private"]
+    assert classes["source_private"]
+    learnt = set(classes["shared"]) | (set(classes["source_private"]) if label_set != "closed" else set())
+    assert set(classes["learnt"]) == learnt
+    scored = set(d["confusion"]["classes"])
+    assert ("unknown" in scored) is (label_set == "open")
+    assert d["macro_f1"] != d["closed_macro_f1"]
+
+
+def test_a_class_of_the_target_test_alone_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = as_plain(config(*QUICK))
+    _, data = build_task(cfg)
+    private = next(iter(data.label_set.source_private))
+    rows, _ = data.parcels[2].of("test")
+    real = type(data.store).index.func
+
+    def planted(store: object) -> pd.DataFrame:
+        frame = real(store).copy()
+        frame.loc[rows[:3], "label"] = private
+        return frame
+
+    monkeypatch.setattr(type(data.store), "index", property(planted))
+    _, again = build_task(cfg)
+    assert again.legend == data.legend, "the sealed test chose the classes"
+    assert private in again.scored_classes().names
