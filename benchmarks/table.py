@@ -62,8 +62,9 @@ def table(found: dict[tuple[str, str], list[dict[str, Any]]], score: str, role: 
         cells = []
         for method in methods:
             reports = [r for r in found[shift, method] if "error" not in r]
-            means = [np.mean([d[score] for d in r["domains"].values() if d["role"] == role]) for r in reports]
-            failed = len(found[shift, method]) - len(reports)
+            scores = [[d[score] for d in r["domains"].values() if d["role"] == role] for r in reports]
+            means = [float(np.mean(s)) for s in scores if None not in s]
+            failed = len(found[shift, method]) - len(means)
             cells.append((interval(means) if means else "-") + (f" ({failed} failed)" if failed else ""))
         lines.append(f"| {shift} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -88,10 +89,13 @@ def main() -> None:
         found.setdefault((shift, method), []).append(report)
         if "error" in report:
             print(shift, method, report["error"], file=sys.stderr)
-    good = next(r for r in reports if "error" not in r)
+    good = [r for r in reports if "error" not in r]
+    if not good:
+        sys.exit("every run failed")
+    versions = ", ".join(sorted({r["version"] for r in good}))
     parts = [
-        f"eo_adapt {good['version']}, {platform.machine()}, {os.cpu_count()} cores, {asked.seeds} seeds, checkpoint by "
-        f"{good['selector']} (target_only: its own validation labels); mean and 95 % t interval over seeds, points."
+        f"eo_adapt {versions}, {platform.machine()}, {os.cpu_count()} cores, {asked.seeds} seeds, checkpoint by "
+        f"{good[0]['selector']} (target_only: its own validation labels); mean and 95 % t interval over seeds, points."
     ]
     for role, score in (
         ("target", "closed_macro_f1"),

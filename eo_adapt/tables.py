@@ -33,6 +33,8 @@ def merge_metrics(folder: Path) -> None:
         return
     if not (folder / "metrics.csv").exists():  # there was nothing left to train
         parts.pop().rename(folder / "metrics.csv")
+    if not parts:
+        return
     joined = pd.read_csv(folder / "metrics.csv")
     for part in reversed(parts):
         earlier = pd.read_csv(part)
