@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import IO
 
+import pandas as pd
 import pytest
 import torch
 from conftest import QUICK
