@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: a second thread costs more than it brings
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-REAL = ROOT / ".." / "shared" / "data"
-sys.path.insert(0, str(Path(__file__).parent))
-
-# The embedded world, shrunk: every test that trains shares one store.
-SMALL = ("data.generator.countries=[FR,AT,EE]", "data.generator.parcels_per_country=300", "data.split.block_size=5000")
-QUICK = (*SMALL, "trainer=smoke", "trainer.progress=none", "figures=false", "logger=csv", "data.steps_per_epoch=3")
 
 
 @pytest.fixture(scope="session", autouse=True)

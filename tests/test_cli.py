@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import QUICK, ROOT
+from quick import QUICK, ROOT
 
 from eo_adapt.cli import compose
 

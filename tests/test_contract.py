@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QUICK
+from quick import QUICK
 from torch import nn
 
 from eo_adapt.align import Step

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import QUICK
+from quick import QUICK
 
 from eo_adapt.assemble import build_task
 from eo_adapt.registry import config

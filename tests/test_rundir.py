@@ -10,7 +10,7 @@ from typing import IO
 import pandas as pd
 import pytest
 import torch
-from conftest import QUICK
+from quick import QUICK
 
 from eo_adapt.assemble import build_task
 from eo_adapt.registry import config

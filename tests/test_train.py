@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import QUICK
+from quick import QUICK
 
 from eo_adapt.align.source_only import SourceOnly
 from eo_adapt.data.sampler import generator

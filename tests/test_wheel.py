@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, ROOT
+from quick import QUICK, ROOT
 
 
 @pytest.fixture(scope="module")
