@@ -145,15 +145,15 @@ def test_misspelt_options_are_refused_at_construction(option):
 def test_pooled_and_each_with_two_sources_and_two_targets():
     s, t = [skewed(9, 4), skewed(14, 4) + 2], [skewed(11, 4) - 1, skewed(7, 4)]
     sources, targets = (view(s[0], 0), view(s[1], 1)), (view(t[0], 2), view(t[1], 3))
-    pooled = CORAL(pairing="pooled")(sources, targets, STEP)
+    pooled = CORAL(1.0, pairing="pooled")(sources, targets, STEP)
     assert pooled["coral"].item() == pytest.approx(by_numpy(torch.cat(s), torch.cat(t)), rel=1e-4)
-    each = CORAL(pairing="each")(sources, targets, STEP)
+    each = CORAL(1.0, pairing="each")(sources, targets, STEP)
     assert each["coral"].item() == pytest.approx(np.mean([by_numpy(x, y) for x in s for y in t]), rel=1e-4)
 
 
 def test_a_map_counts_every_cell():
     source, target = torch.randn(3, 5, 4, 2), 2 * torch.randn(2, 5, 3, 3)
-    term = CORAL(norm="mean")((view(source, 0),), (view(target, 1),), STEP)["coral"].item()
+    term = CORAL(1.0, norm="mean")((view(source, 0),), (view(target, 1),), STEP)["coral"].item()
     flat = [x.permute(0, 2, 3, 1).reshape(-1, 5) for x in (source, target)]
     assert term == pytest.approx(4 * by_numpy(*flat), rel=1e-4)
 

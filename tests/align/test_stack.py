@@ -177,7 +177,7 @@ def test_csn_coral_dann_together():
             views.append(view(net(torch.randn(8, 3) + domain), domain))
     terms = stack((views[0],), (views[1],), STEP)
     assert terms.keys() == {"coral/coral", "dann/domain"}
-    torch.testing.assert_close(terms["coral/coral"], 2 * CORAL()((views[0],), (views[1],), STEP)["coral"])
+    torch.testing.assert_close(terms["coral/coral"], 2 * CORAL(1.0)((views[0],), (views[1],), STEP)["coral"])
     net.eval()
     with stack.scope(1):
         expected = net(torch.ones(1, 3))
