@@ -157,10 +157,8 @@ def alignments(made: Store, device: str, steps: int, resident: bool = False) -> 
         extra = np.median([a / b for a, b in zip(taken[m], taken[BASE], strict=True)])
         share = 100 * np.median(loaded[m]) / s
         print(f"| {m} | {s:.4f} | {benches[m].parcels / s:.0f} | {100 * (extra - 1):+.1f} % | {share:.1f} % |")
-    print(
-        print("\nboth: source and target go through the network and back, no term; source_only does not look at the target;")
-        print("csn sends no gradient through it.\n")
-    )
+    print("\nboth: source and target go through the network and back, no term; source_only leaves the target out;")
+    print("csn sends no gradient through it.\n")
 
 
 def epoch(made: Store, device: str) -> None:
