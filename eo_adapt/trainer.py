@@ -152,6 +152,8 @@ class TrainerOptions:
 
     def build(self, folder: Path, loggers: list[Logger], learns_at_test: bool) -> tuple[pl.Trainer, Signals]:
         """The Lightning trainer of one run directory, and its signal catcher."""
+        if self.precision == "fp16" and (self.accelerator == "cpu" or not torch.cuda.is_available()):
+            raise ValueError("trainer.precision=fp16 needs a GPU; on this machine use fp32 or bf16")
         checkpoints = folder / "checkpoints"
         signals = Signals(checkpoints)
         _quiet()

@@ -140,6 +140,7 @@ def test_a_run_follows_from_config_and_seed(tmp_path: Path) -> None:
         ["data.sampling=balanced", "selection=infomax"],
         ["data.coarsen=shared", "data.bands.s2=[B02,B03,B04,B08]"],
         ["data.resident=yes"],
+        ["data.coarsen=broad_crops"],
         ["data.workers=1", "selection=last"],
     ],
 )
@@ -174,6 +175,11 @@ def stop_in_second_epoch(task: AdaptationTask, batch: object, batch_idx: int) ->
     if task.current_epoch == 1:
         raise Interrupted(15)
     torch.manual_seed(generator(task.seed, task.current_epoch, batch_idx).initial_seed())
+
+
+def test_half_precision_without_a_gpu_is_refused_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        run(config("trainer.precision=fp16", *QUICK), tmp_path)
 
 
 def test_resident_arrays_give_the_same_run(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class DomainDataModule(pl.LightningDataModule):
         bands: Sensor -> names of the bands to use; empty = all.
         classes: Only these classes; empty = all.
         join: New class -> the classes that it stands for.
-        coarsen: ``none`` | ``shared`` | HCAT depth ``"1"``..``"5"``: join classes by their HCAT codes instead.
+        coarsen: ``none`` | ``shared`` | HCAT depth ``"1"``..``"5"`` | a named legend: join classes by HCAT code.
         min_per_class: Source classes with fewer training parcels are not learnt.
         split: How domains are divided.
         batch_size: Parcels a domain and training step.

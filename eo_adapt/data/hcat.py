@@ -129,6 +129,28 @@ def shared_depth(
     return {code: _highest(as_class, classes) for code, as_class in read_as.items()}
 
 
+def legends() -> list[str]:
+    """Named legends: files of ``data_recipes/legends`` that map HCAT codes to classes of their own."""
+    return sorted(path.stem for path in (recipes_dir() / "legends").glob("*.csv") if path.stem != "hcat3")
+
+
+def classes(codes: Iterable[str], legend: str) -> dict[str, str]:
+    """Code -> class of a named legend: that of the nearest ancestor-or-self which the legend lists, "" if none is.
+
+    Args:
+        codes: HCAT codes.
+        legend: One of :func:`legends`; its csv has the columns code, class.
+
+    Raises:
+        LookupError: If there is no such legend; names all.
+    """
+    if legend not in legends():
+        raise LookupError(f"no legend called {legend!r}; there are {legends()}")
+    with (recipes_dir() / "legends" / f"{legend}.csv").open(encoding="utf-8", newline="") as file:
+        listed = {check(row["code"]): row["class"] for row in csv.DictReader(file)}
+    return {code: next((listed[c] for c in (code, *ancestors(code)) if c in listed), "") for code in set(codes)}
+
+
 @cache
 def _table() -> Mapping[str, str]:
     with (recipes_dir() / "legends" / "hcat3.csv").open(encoding="utf-8", newline="") as file:

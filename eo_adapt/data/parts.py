@@ -91,7 +91,7 @@ def divide(
         shift: Which domains.
         split: How to divide each.
         coarsen: ``none`` | ``shared`` (the deepest HCAT class that all domains have, per branch) | ``"1"``..``"5"``
-            (HCAT depth).
+            (HCAT depth) | a named legend (``broad_crops``).
         join: New class -> the classes that it stands for; not together with coarsen, which goes by codes.
 
     Raises:
@@ -138,7 +138,7 @@ def _rows_of(store: Store, domain: Domain) -> np.ndarray:
 def _class_names(
     store: Store, rows: Sequence[np.ndarray], coarsen: str, join: Mapping[str, Sequence[str]]
 ) -> list[np.ndarray]:
-    allowed = ("none", "shared", "1", "2", "3", "4", "5")
+    allowed = ("none", "shared", "1", "2", "3", "4", "5", *hcat.legends())
     if coarsen not in allowed:
         raise ValueError(f"data.coarsen must be one of {list(allowed)}; got {coarsen!r}")
     if join and coarsen != "none":
@@ -152,14 +152,20 @@ def _class_names(
     if coarsen == "none":
         return [label[at] for at in rows]
     codes = store.index["hcat"].to_numpy(str)
-    if missing := int(sum((codes[at] == "").sum() for at in rows)):
+    if missing := int(sum(((codes[at] == "") & (label[at] != "")).sum() for at in rows)):
         raise ValueError(f"data.coarsen={coarsen} needs HCAT codes; {missing} parcels of this shift have none")
-    if coarsen == "shared":
-        joined = hcat.shared_depth({str(i): set(codes[at].tolist()) for i, at in enumerate(rows)}, unspecified="parent")
+    everything = {code for at in rows for code in codes[at].tolist()} - {""}
+    spelt = {"": "", **hcat.names()}
+    if coarsen in hcat.legends():
+        joined = hcat.classes(everything, coarsen)
+    elif coarsen == "shared":
+        joined = hcat.shared_depth(
+            {str(i): set(codes[at].tolist()) - {""} for i, at in enumerate(rows)}, unspecified="parent"
+        )
     else:
-        known = sorted({code for at in rows for code in codes[at].tolist()})
+        known = sorted(everything)
         joined = dict(zip(known, hcat.coarsen(known, int(coarsen)), strict=True))
-    spelt = hcat.names()
+    joined = {"": "", **joined}
     return [np.array([spelt.get(joined[code], joined[code]) for code in codes[at].tolist()]) for at in rows]
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eo_adapt.data import hcat
+from eo_adapt.paths import recipes_dir
 
 MAPPINGS = Path(__file__).parents[3] / "shared" / "data" / "hcat" / "country_mappings"
 OUTSIDE_HCAT3 = {"fr_2018.csv": {"3301290900"}, "nl_2020.csv": {"3301290900"}}
@@ -135,3 +136,22 @@ def test_national_mappings_have_no_orphans() -> None:
     assert len(domains) == 27
     results = set(hcat.shared_depth(domains).values())
     assert results <= set(hcat.names())
+
+
+def test_a_named_legend_takes_the_nearest_listed_ancestor() -> None:
+    found = hcat.classes(["3301010401", "3301010400", "3301090400", "3302000000", "3301150200"], "broad_crops")
+    assert found == {
+        "3301010401": "barley",
+        "3301010400": "barley",
+        "3301090400": "maize",
+        "3302000000": "grassland",
+        "3301150200": "other",
+    }
+    with pytest.raises(LookupError, match="broad_crops"):
+        hcat.classes([], "broad_crop")
+
+
+def test_named_legends_list_real_codes_only() -> None:
+    for legend in hcat.legends():
+        rows = (recipes_dir() / "legends" / f"{legend}.csv").read_text().splitlines()[1:]
+        assert {row.split(",")[0] for row in rows} <= set(hcat.names())

@@ -98,8 +98,8 @@ def test_damage_names_the_file_and_the_command(
 
 def test_another_format_is_refused(store: Store) -> None:
     about = store.path / "store.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "format": 99}))
-    with pytest.raises(StoreError, match=r"has format 99, this version reads format 1; .*recipe=toy raw=.*force=true"):
+    about.write_text(json.dumps({**json.loads(about.read_text()), "format": 0}))
+    with pytest.raises(StoreError, match=r"has format 0, this version reads format 1; .*recipe=toy raw=.*force=true"):
         Store(store.path)
 
 
