@@ -11,10 +11,8 @@ from torch import nn
 from .align import Alignment
 from .data.datamodule import DomainDataModule
 from .model import Model, Normalise
-from .registry import instantiate
+from .registry import build, instantiate
 from .selection.base import Criterion
-from .selection.infomax import InfoMax
-from .selection.source_val import SourceVal
 from .task import AdaptationTask, check_needs
 from .types import IGNORE, Shift
 
@@ -26,13 +24,14 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
     shift: Shift = instantiate(config["shift"])
     check_needs(alignment, selection, len(shift.targets), frozenset({"labels", "lonlat", "days"}))
     if alignment.uses_target_labels and not shift.targets:
-        raise ValueError("method=target_only trains on target labels; this shift has no target domain")
+        raise ValueError(f"{type(alignment).__name__} trains on target labels; this shift has no target domain")
     data: DomainDataModule = instantiate(
         config["data"],
         shift=shift,
         seed=config["seed"],
         kind=config["label_set"],
         oracle=alignment.uses_target_labels,
+        shots=alignment.shots,
     )
     data.reveal_target_val = selection.uses_target_labels
     data.targets_in_fit = alignment.needs_target
@@ -40,10 +39,29 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
     return data
 
 
-def build_selection(config: Config, alignment: Alignment) -> Criterion:
-    """The criterion; an oracle method is chosen by its own labelled validation parcels, whatever the config says."""
-    selection: Criterion = SourceVal() if alignment.uses_target_labels else instantiate(config["selection"])
-    return selection
+def build_criteria(config: Config, alignment: Alignment) -> tuple[dict[str, Criterion], str]:
+    """Criteria by name, and which of them chooses.
+
+    An oracle method is chosen by its own labelled validation parcels, whatever the config says; with a few labels there
+    are none to spare, so the last epoch is taken.
+    """
+    chooser = named(config)
+    if alignment.uses_target_labels:
+        chooser = "last" if alignment.shots else "source_val"
+    selection: Criterion = build("selection", chooser) if chooser != named(config) else instantiate(config["selection"])
+    criteria = {chooser: selection}
+    for name in (*selection.members, *config["watch"]):
+        if name not in criteria:
+            criteria[name] = build("selection", name)
+    if labelled := [name for name, c in criteria.items() if c.uses_target_labels and name != chooser]:
+        raise ValueError(f"watch={labelled} would open target labels while training; only selection= may do that")
+    return criteria, chooser
+
+
+def named(config: Config) -> str:
+    """What the chosen criterion is called in configs/selection; one from elsewhere goes by its class."""
+    target = config["selection"]["_target_"]
+    return str(config.get("choices", {}).get("selection", target.rpartition(".")[2]))
 
 
 def build_model(config: Config, data: DomainDataModule) -> Model:
@@ -57,20 +75,20 @@ def build_model(config: Config, data: DomainDataModule) -> Model:
 def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
     """Everything a run needs, from its plain config."""
     alignment: Alignment = instantiate_method(config["method"])
-    selection = build_selection(config, alignment)
-    data = build_data(config, alignment, selection)
+    criteria, chooser = build_criteria(config, alignment)
+    data = build_data(config, alignment, criteria[chooser])
     keys = data.store.index["parcel_id"].tolist()
     task = AdaptationTask(
         build_model(config, data),
         alignment,
         nn.CrossEntropyLoss(ignore_index=IGNORE),
         instantiate(config["optim"]),
-        selection,
+        criteria,
+        chooser,
         sources=len(data.labelled),
         targets=len(data.unlabelled),
         provides=data.provides,
         seed=config["seed"],
-        watched={"source_val": SourceVal(), "infomax": InfoMax()},
         card=card_of(config, data),
         keys=lambda rows: [str(keys[row]) for row in rows.tolist()],
     )

@@ -58,6 +58,16 @@ def launch(verb: str, work: Callable[[DictConfig], None]) -> None:
         stop(error)
 
 
+def guard(work: Callable[[], None]) -> None:
+    """Run something of a verb with errors in one line."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        stop(error)
+
+
 def stop(error: Exception) -> NoReturn:
     """Say an error in one line and exit with 1; with ``EO_ADAPT_DEBUG`` set, show where it came from."""
     if os.environ.get("EO_ADAPT_DEBUG"):

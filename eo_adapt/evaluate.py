@@ -1,6 +1,6 @@
 """Score a run's checkpoint on the sealed test parcels: ``python -m eo_adapt.evaluate run=<run dir>``.
 
-The only place where target labels are opened.
+The only place where target labels are opened; each time is written to the run's ``audit.jsonl``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
     from .data.datamodule import DomainDataModule
     from .data.loader import Part
+    from .selection.base import Outputs
     from .task import AdaptationTask
+
+
+OF_TRAINING = ("seconds", "parcels_per_second", "peak_memory_mb", "forwards_per_step", "resumed", "version")
 
 
 def evaluate_run(
@@ -61,23 +65,47 @@ def earlier(folder: Path) -> dict[str, Any]:
 
     path = folder / "report.json"
     report = json.loads(path.read_text()) if path.exists() else {}
-    return {key: report[key] for key in ("seconds", "parcels_per_second", "resumed", "version") if key in report}
+    return {key: report[key] for key in OF_TRAINING if key in report}
 
 
 def evaluate_task(
     task: AdaptationTask, data: DomainDataModule, folder: Path, checkpoint: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Load a checkpoint into a built task, score every domain's test split, write report, predictions and figures."""
-    from .report.figures import draw
-    from .report.predictions import write_predictions
-    from .report.run import write_report
+    """Load a checkpoint into a built task, score every domain's test split, write report, predictions and figures.
+
+    Opens the target's labels, and writes so into ``audit.jsonl``.
+    """
+    from .rundir import audit
 
     load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
-    task.to(device_of(task.card["config"]["trainer"]["accelerator"]))
-    threshold = unknown_threshold(task, data) if data.label_set.unknown else None
+    config = task.card["config"]
+    task.to(device_of(config["trainer"]["accelerator"]))
+    count = 0
+
+    def write_down() -> None:
+        nonlocal count
+        count = audit(folder, config, f"evaluate checkpoint={checkpoint}")
+
+    with data.opened(write_down):
+        if config["trainer"]["keep"] == "all":
+            from .candidates import score_candidates
+
+            score_candidates(task, data, folder)
+            load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
+        return _score(task, data, folder, {"checkpoint": checkpoint, "labels_opened": count, **facts})
+
+
+def _score(task: AdaptationTask, data: DomainDataModule, folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    from .report.figures import draw
+    from .report.predictions import write_predictions
+    from .report.run import temperature_facts, write_report
+
+    val = labelled_val(task, data)
+    scale = temperature_facts(data, *val)
+    threshold = unknown_threshold(val[0], scale["temperature"]) if data.label_set.unknown else None
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
-    predictions = write_predictions(folder / "predictions.parquet", data, said, threshold)
-    report = write_report(folder / "report.json", task, data, predictions, {"checkpoint": checkpoint, **facts})
+    predictions = write_predictions(folder / "predictions.parquet", data, said, threshold, scale["temperature"])
+    report = write_report(folder / "report.json", task, data, predictions, {**scale, **facts})
     if task.card["config"]["figures"]:
         draw(folder / "figures", data, predictions, report)
     return report
@@ -129,36 +157,67 @@ def domain_logits(task: AdaptationTask, data: DomainDataModule, domain: int) -> 
 
 def part_logits(task: AdaptationTask, data: DomainDataModule, part: Part, domain: int) -> Tensor:
     """Logits (N, K) of some parcels of one domain, as the method predicts them."""
+    return part_outputs(task, data, part, domain).logits
+
+
+def part_outputs(task: AdaptationTask, data: DomainDataModule, part: Part, domain: int) -> Outputs:
+    """Logits (N, K) and features (N, D) of some parcels of one domain, as the method predicts them, on the CPU."""
     import contextlib
 
     import torch
 
     from .data.loader import PartLoader, Reader
+    from .selection.base import Outputs
 
     grad = contextlib.nullcontext() if task.alignment.learns_at_test else torch.no_grad()
     reader = Reader(data.store, data.bands, data.pixels)
-    found = []
-    with grad:
+    seen: list[Tensor] = []
+    hook = task.model.register_forward_hook(lambda model, inputs, output: seen.append(output.features.detach()))
+    logits, features = [], []
+    with grad, contextlib.ExitStack() as stack:
+        stack.callback(hook.remove)
         for batch in PartLoader(reader, part, 1024):
             inputs = {name: o.to(task.device) for name, o in batch.inputs.items()}
+            seen.clear()
             with task.alignment.scope(domain):
-                found.append(task.alignment.predict(task.model, inputs).detach().float().cpu())
-    return torch.cat(found)
+                logits.append(task.alignment.predict(task.model, inputs).detach().float().cpu())
+            features.append(seen[-1].float().cpu())  # a method may look more than once; its last look counts
+    return Outputs(torch.cat(logits), part.labels, torch.cat(features))
 
 
-def unknown_threshold(task: AdaptationTask, data: DomainDataModule, quantile: float = 0.05) -> float:
-    """Open set: below this confidence a parcel is called unknown.
+def labelled_val(task: AdaptationTask, data: DomainDataModule) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and labels (N,) of the labelled domains' validation parcels, pooled.
 
-    The 5 % quantile of the largest probability on source-val: one in twenty known parcels is given up, and no target
-    label is needed.
+    They are the source's; an oracle's are the target's.
     """
     import torch
 
-    sure = [
-        part_logits(task, data, part, i).softmax(1).amax(1)
-        for i, part in enumerate(data.val_parts()[: len(data.labelled)])
-    ]
-    return float(torch.cat(sure).quantile(quantile))
+    parts = data.val_parts()[: len(data.labelled)]
+    logits = [part_logits(task, data, part, 0 if data.oracle else i) for i, part in enumerate(parts)]
+    return torch.cat(logits), torch.cat([part.labels for part in parts if part.labels is not None])
+
+
+def source_temperature(task: AdaptationTask, data: DomainDataModule) -> float:
+    """The temperature of the weights that are loaded."""
+    from .report.run import temperature_facts
+
+    return float(temperature_facts(data, *labelled_val(task, data))["temperature"])
+
+
+def unknown_threshold(logits: Tensor, temperature: float, quantile: float = 0.05) -> float:
+    """Open set: below this calibrated confidence a parcel is called unknown.
+
+    The 5 % quantile of the largest probability on source-val: one in twenty known parcels is given up, and no target
+    label is needed.
+
+    Args:
+        logits: (N, K) of source-val.
+        temperature: What all probabilities are scaled by.
+        quantile: Share of known parcels to give up.
+    """
+    from .calibration import calibrated
+
+    return float(calibrated(logits, temperature).amax(1).quantile(quantile))
 
 
 def main(cfg: DictConfig) -> None:

@@ -19,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .paths import configs_dir
 
-GROUPS = ("task", "method", "encoder", "head", "shift", "data", "optim", "selection", "trainer", "logger")
+GROUPS = (
+    "task", "method", "encoder", "head", "shift", "data", "optim", "selection", "trainer", "logger", "suite",
+)  # fmt: skip
 
 
 class LabelSetKind(Enum):
@@ -45,6 +47,7 @@ class TrainSchema:
     label_set: LabelSetKind = LabelSetKind.closed
     resume: Resume = Resume.never
     figures: bool = True
+    watch: list[str] = field(default_factory=list)
     encoder: Any = field(default_factory=dict)
     head: Any = field(default_factory=dict)
     data: Any = field(default_factory=dict)
@@ -56,7 +59,25 @@ class TrainSchema:
     logger: Any = field(default_factory=dict)
 
 
+@dataclass
+class BenchmarkSchema:
+    """Types of the top-level keys of ``benchmark.yaml``."""
+
+    methods: list[str] = field(default_factory=list)
+    seeds: int = 5
+    trials: int = 1
+    space: dict[str, list[float]] = field(default_factory=dict)
+    selector: str = "source_val"
+    overrides: list[str] = field(default_factory=list)
+    out: str = ""
+    threads: int = 1
+    retry: bool = False
+    job: int = -1
+    suite: Any = field(default_factory=dict)
+
+
 ConfigStore.instance().store(name="train_schema", node=TrainSchema)
+ConfigStore.instance().store(name="benchmark_schema", node=BenchmarkSchema)
 
 
 def names(group: str) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,32 @@ def record(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.yaml and env.txt: from here on the directory is this run's."""
     write_text(folder / "env.txt", environment())
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+
+
+def audit(folder: Path, config: Mapping[str, Any], by: str) -> int:
+    """Write down that target labels are about to be opened: a line of ``audit.jsonl`` (time, config, count, by whom).
+
+    Returns:
+        How often they have been opened in this directory, this time included.
+    """
+    path = folder / "audit.jsonl"
+    count = 1 + (len(path.read_text().splitlines()) if path.exists() else 0)
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config_sha256": config_hash(config),
+        "count": count,
+        "by": by,
+        "version": version(),
+    }
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    return count
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of what a run depends on; where it lies and how it is shown does not count."""
+    kept = {key: value for key, value in config.items() if key not in FREE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,8 +15,11 @@ from .data.sampler import generator
 from .metrics import confusion, per_class
 from .model import Model
 from .optim import Optim
-from .selection.base import Criterion, Outputs
-from .types import Batch, DomainBatch, Output
+from .selection.base import Criterion, Outputs, best
+from .selection.sample import balanced_pixels
+from .types import Batch, DomainBatch, Inputs, Output
+
+PIXELS = 64  # of each predicted class and batch of maps, that criteria look at
 
 
 class NotFiniteError(RuntimeError):
@@ -31,8 +34,8 @@ class AdaptationTask(pl.LightningModule):
         alignment: The method.
         criterion: (logits, labels) -> scalar task loss.
         optim: Optimiser and schedule.
-        selection: Criterion that chooses the checkpoint; logged as ``select/chosen``.
-        watched: Other label-free criteria, logged as ``select/<name>``.
+        criteria: Name -> criterion; each epoch's scores are logged as ``select/<name>``.
+        selection: Which of them chooses the checkpoint; also logged as ``select/chosen``.
         sources: Number of labelled domains.
         targets: Number of unlabelled domains.
         provides: View fields that the data have, of those an alignment may need.
@@ -50,23 +53,25 @@ class AdaptationTask(pl.LightningModule):
         alignment: Alignment,
         criterion: nn.Module,
         optim: Optim,
-        selection: Criterion,
+        criteria: Mapping[str, Criterion],
+        selection: str,
         sources: int,
         targets: int,
         provides: frozenset[str],
         seed: int = 0,
-        watched: dict[str, Criterion] | None = None,
         card: dict[str, Any] | None = None,
         keys: Callable[[Tensor], list[str]] = lambda rows: list(map(str, rows.tolist())),
     ) -> None:
         super().__init__()
-        check_needs(alignment, selection, targets, provides)
+        check_needs(alignment, criteria[selection], targets, provides)
         alignment.attach(model, model.width, sources + targets)
         self.model, self.alignment, self.criterion = model, alignment, criterion
-        self.optim, self.selection, self.watched = optim, selection, dict(watched or {})
+        # A criterion that needs a target is only watched where there is one.
+        self.criteria = {name: c for name, c in criteria.items() if targets or not c.needs_target}
+        self.optim, self.selection = optim, selection
         self.sources, self.seed, self.card, self.keys = sources, seed, dict(card or {}), keys
-        self._outputs: list[list[Output]] = []
-        self._labels: list[list[Tensor | None]] = []
+        self.history: dict[str, list[float]] = {name: [] for name in self.criteria}
+        self._outputs: list[list[Outputs]] = []
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -122,27 +127,53 @@ class AdaptationTask(pl.LightningModule):
     # -- selection ---------------------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's outputs."""
-        count = len(self.trainer.val_dataloaders)  # type: ignore[arg-type]
-        self._outputs, self._labels = [[] for _ in range(count)], [[] for _ in range(count)]
+        """Let the alignment settle on the targets, and forget the last epoch's outputs."""
+        if self.alignment.settles:
+            with torch.no_grad():
+                self.alignment.settle(self.model, self._unlabelled())
+        self._outputs = [[] for _ in self.trainer.val_dataloaders]  # type: ignore[union-attr]
+
+    def _unlabelled(self) -> dict[int, Iterator[Inputs]]:
+        """Number of each target domain -> its adaptation batches, on this device."""
+        loaders = self.trainer.datamodule.adapt_dataloaders()  # type: ignore[attr-defined]
+        return {i: (batch.to(self.device).inputs for batch in loader) for i, loader in loaders.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Collect what the model says of one domain's validation parcels."""
+        """Collect what the model says of one domain's validation samples."""
         with self.alignment.scope(dataloader_idx):
             output = self.model(batch.inputs)
-        self._outputs[dataloader_idx].append(Output(output.features.float().cpu(), output.logits.float().cpu()))
-        self._labels[dataloader_idx].append(None if batch.labels is None else batch.labels.cpu())
+            probes = self._probe(batch.inputs, output) if dataloader_idx >= self.sources else {}
+        stream = generator(self.seed, dataloader_idx, batch_idx)
+        logits, features, labels = balanced_pixels(output, batch.labels, PIXELS, stream)
+        labels = None if labels is None else labels.cpu()
+        self._outputs[dataloader_idx].append(Outputs(logits.float().cpu(), labels, features.float().cpu(), probes))
+
+    def _probe(self, inputs: Inputs, output: Output) -> dict[str, Tensor]:
+        looks = {name: c.probe(inputs, output, lambda x: self.model(x).logits) for name, c in self.criteria.items()}
+        return {name: look.cpu() for name, look in looks.items() if look is not None}
 
     def on_validation_epoch_end(self) -> None:
         """Score the epoch by every criterion, and let the alignment propose class weights."""
-        domains = [_join(outputs, labels) for outputs, labels in zip(self._outputs, self._labels, strict=True)]
+        domains = [_join(outputs) for outputs in self._outputs]
         sources, targets = domains[: self.sources], domains[self.sources :]
-        for name, criterion in {"chosen": self.selection, **self.watched}.items():
-            if targets or not criterion.needs_target:
-                score = criterion.score(sources, targets, self.current_epoch)
-                self.log(f"select/{name}", score, prog_bar=name == "chosen")
-        if not self.trainer.sanity_checking:
-            self._reweigh(sources)
+        for name, criterion in self.criteria.items():
+            score = criterion.score(sources, targets, self.current_epoch)
+            self.history[name].append(score)
+            self.log(f"select/{name}", score)
+        self.log("select/chosen", self.final_scores()[-1], prog_bar=True)
+        self._reweigh(sources)
+
+    def final_scores(self) -> list[float]:
+        """Score of every epoch so far by the criterion that chooses."""
+        return self.criteria[self.selection].over(self.history, self.selection)
+
+    def chosen(self) -> int:
+        """The epoch that the criterion chooses among those so far.
+
+        Raises:
+            SelectionError: If none of them has a score.
+        """
+        return best(self.final_scores(), self.selection)
 
     def _reweigh(self, sources: Sequence[Outputs]) -> None:
         matrix = sum(
@@ -169,8 +200,12 @@ class AdaptationTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the checkpoint say what it is."""
-        checkpoint["card"] = self.card
+        """Let the checkpoint say what it is, and what every epoch so far scored."""
+        checkpoint["card"], checkpoint["history"] = self.card, self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A resumed run chooses among all epochs, not only its own."""
+        self.history = checkpoint["history"]
 
 
 def check_needs(alignment: Alignment, selection: Criterion, targets: int, provides: frozenset[str]) -> None:
@@ -182,7 +217,7 @@ def check_needs(alignment: Alignment, selection: Criterion, targets: int, provid
     name = type(alignment).__name__
     if missing := alignment.needs - provides:
         raise ValueError(f"{name} needs {sorted(missing)} in every batch; this data provides {sorted(provides)}")
-    if alignment.needs_target and not targets and not alignment.uses_target_labels:
+    if (alignment.needs_target or alignment.settles) and not targets and not alignment.uses_target_labels:
         raise ValueError(f"{name} needs a target domain in training; shift.targets is empty")
     if selection.needs_target and not targets:
         raise ValueError(
@@ -191,10 +226,11 @@ def check_needs(alignment: Alignment, selection: Criterion, targets: int, provid
         )
 
 
-def _join(outputs: Sequence[Output], labels: Sequence[Tensor | None]) -> Outputs:
-    known = [label for label in labels if label is not None]
+def _join(parts: Sequence[Outputs]) -> Outputs:
+    known = [part.labels for part in parts if part.labels is not None]
     return Outputs(
-        logits=torch.cat([o.logits for o in outputs]),
+        logits=torch.cat([part.logits for part in parts]),
         labels=torch.cat(known) if known else None,
-        features=torch.cat([o.features for o in outputs]),
+        features=torch.cat([part.features for part in parts]),
+        probes={name: torch.cat([part.probes[name] for part in parts]) for name in parts[0].probes},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +13,8 @@ if __name__ == "__main__":
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
     from .data.datamodule import DomainDataModule
+    from .meter import Meter
 
 
 def run(config: Mapping[str, Any] | DictConfig, folder: Path | str) -> dict[str, Any]:
@@ -60,6 +58,7 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
     from . import rundir
     from .assemble import build_task
     from .evaluate import earlier, evaluate_task
+    from .meter import Meter
     from .registry import instantiate
     from .tables import keep_metrics, merge_metrics, write_frame
     from .trainer import Interrupted
@@ -77,24 +76,28 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
     if options.compile:
         task.model.encoder.compile(dynamic=True)
     last = folder / "checkpoints" / "last.ckpt"
-    start = time.perf_counter()
+    meter = Meter()
     before = int(torch.load(last, weights_only=True)["global_step"]) if resumed else 0
-    with signals.listening():
+    with signals.listening(), meter.running(task.model):
         trainer.fit(task, data, ckpt_path=last if resumed else None)
         if signals.received is not None:
             raise Interrupted(signals.received)
-    seconds = time.perf_counter() - start
     merge_metrics(folder)
-    seen = parcels_seen(trainer, data, before)
     # Of a resumed run only this last part was timed; of one that was finished already, nothing.
-    facts = {"seconds": seconds, "parcels_per_second": seen / seconds, "resumed": resumed} if seen else earlier(folder)
+    steps = (trainer.global_step - before) * trainer.accumulate_grad_batches
+    facts = {**costs(meter, data, steps), "resumed": resumed} if steps else earlier(folder)
     return evaluate_task(task, data, folder, "best", facts)
 
 
-def parcels_seen(trainer: pl.Trainer, data: DomainDataModule, before: int) -> int:
-    """Parcels of all domains that went through a training step since ``before`` optimiser steps."""
-    steps = (trainer.global_step - before) * trainer.accumulate_grad_batches
-    return int(steps * data.batch_size * len(data.loader.steps.samplers))
+def costs(meter: Meter, data: DomainDataModule, steps: int) -> dict[str, float]:
+    """What the report says of the cost of ``steps`` training steps."""
+    parcels = steps * data.batch_size * len(data.loader.steps.samplers)
+    return {
+        "seconds": meter.seconds,
+        "parcels_per_second": parcels / meter.seconds,
+        "forwards_per_step": meter.forwards / steps,
+        "peak_memory_mb": meter.peak_memory_mb(),
+    }
 
 
 def main(cfg: DictConfig) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,10 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from .task import AdaptationTask
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -95,6 +99,59 @@ class AtomicCheckpoints(TorchCheckpointIO):
         return loaded
 
 
+class Candidates(Callback):
+    """Keeps the weights of the epochs that may still be chosen, and ``best.ckpt`` up to date.
+
+    Args:
+        folder: Where to.
+        keep: ``chosen``: in the end only the chosen epoch. ``all``: every epoch, as ``epoch_0000.ckpt`` and so on.
+        patience: Epochs after the chosen one before training stops; 0 = never.
+    """
+
+    def __init__(self, folder: Path, keep: Literal["chosen", "all"], patience: int) -> None:
+        self.folder, self.keep, self.patience = folder, keep, patience
+        self._copied: int | None = None
+
+    def path(self, epoch: int) -> Path:
+        """Where an epoch's weights lie."""
+        return self.folder / f"epoch_{epoch:04d}.ckpt"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, AdaptationTask)  # noqa: S101  (the one task)
+        trainer.save_checkpoint(self.path(trainer.current_epoch), weights_only=True)
+        scores = pl_module.final_scores()
+        if all(math.isnan(score) for score in scores):
+            return  # nothing to choose yet; the run ends with an error if it stays so
+        chosen = pl_module.chosen()
+        if chosen != self._copied:
+            _copy(self.path(chosen), self.folder / "best.ckpt")
+            self._copied = chosen
+        combines = pl_module.criteria[pl_module.selection].members
+        if not combines:  # a score of its own does not change any more: the others have lost for good
+            self._drop(chosen)
+        if self.patience and trainer.current_epoch - chosen >= self.patience:
+            trainer.should_stop = True
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, AdaptationTask)  # noqa: S101
+        pl_module.chosen()  # raises if no epoch has a score
+        if self.keep == "chosen":
+            for path in self.folder.glob("epoch_*.ckpt"):
+                path.unlink()
+
+    def _drop(self, chosen: int) -> None:
+        if self.keep == "chosen":
+            for path in self.folder.glob("epoch_*.ckpt"):
+                if path != self.path(chosen):
+                    path.unlink()
+
+
+def _copy(source: Path, place: Path) -> None:
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, place)
+
+
 class EpochLine(Callback):
     """One line an epoch, for logs and notebooks, where a progress bar would fill pages."""
 
@@ -137,6 +194,7 @@ class TrainerOptions:
         clip: Largest gradient norm; 0 = no clipping.
         accumulate: Batches per optimiser step.
         patience: Epochs without a better selection score before stopping; 0 = never stop early.
+        keep: ``chosen``: the weights of the chosen epoch (and the last, to go on). ``all``: of every epoch.
         compile: ``torch.compile`` the network.
         progress: ``auto`` (a bar on a terminal, a line an epoch elsewhere) | ``bar`` | ``lines`` | ``none``.
     """
@@ -147,6 +205,7 @@ class TrainerOptions:
     clip: float = 1.0
     accumulate: int = 1
     patience: int = 0
+    keep: Literal["chosen", "all"] = "chosen"
     compile: bool = False
     progress: Literal["auto", "bar", "lines", "none"] = "auto"
 
@@ -164,7 +223,12 @@ class TrainerOptions:
             precision=PRECISIONS[self.precision],
             gradient_clip_val=self.clip or None,
             accumulate_grad_batches=self.accumulate,
-            callbacks=[signals, *self._progress(), *self._stop(), *_checkpoints(checkpoints)],
+            callbacks=[
+                signals,
+                *self._progress(),
+                Candidates(checkpoints, self.keep, self.patience),
+                _last(checkpoints),
+            ],
             plugins=[AtomicCheckpoints()],
             logger=loggers,
             log_every_n_steps=1,
@@ -186,28 +250,10 @@ class TrainerOptions:
             return []
         return [RichProgressBar()] if self._bar else [EpochLine()]
 
-    def _stop(self) -> list[Callback]:
-        if not self.patience:
-            return []
-        return [
-            EarlyStopping(
-                "select/chosen", mode="max", patience=self.patience, check_on_train_epoch_end=True, strict=True
-            )
-        ]
 
-
-def _checkpoints(folder: Path) -> list[Callback]:
-    """The best by the selection criterion, then the last, which so remembers the best."""
-    common: Mapping[str, Any] = {
-        "dirpath": folder,
-        "save_on_train_epoch_end": True,
-        "enable_version_counter": False,
-        "auto_insert_metric_name": False,
-    }
-    return [
-        ModelCheckpoint(filename="best", monitor="select/chosen", mode="max", save_top_k=1, **common),
-        ModelCheckpoint(filename="last", **common),
-    ]
+def _last(folder: Path) -> Callback:
+    """Everything that a resumed run needs, each epoch."""
+    return ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
 
 
 def _quiet() -> None:

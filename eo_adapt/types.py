@@ -17,7 +17,8 @@ class Domain:
     Attributes:
         name: How reports and figures call it, e.g. ``"EE-2021"``.
         recipe: Name of the data recipe (``data_recipes/<recipe>.yaml``) that prepared the store.
-        select: Query on the store's index: column -> value, or a list of admitted values.
+        select: Query on the store's index: column -> value, a list of admitted values, or a range of numbers
+            ``{min: a, max: b}``, a <= value < b; either end may be left out.
     """
 
     name: str

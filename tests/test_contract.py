@@ -34,7 +34,7 @@ def gradients(module: nn.Module, loss: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("task", names("task"))
 def test_two_epochs_and_a_report(task: str, method: str, tmp_path: Path) -> None:
     report = run(config(f"task={task}", f"method={method}", *QUICK), tmp_path)
-    assert report["uses_target_labels"] is (method == "target_only")
+    assert report["uses_target_labels"] is (method in ("target_only", "few_shot"))
     assert {d["role"] for d in report["domains"].values()} == {"source", "target"}
     for d in report["domains"].values():
         assert d["n"] > 0

@@ -12,7 +12,11 @@ import torch
 from quick import QUICK
 
 from eo_adapt.assemble import build_task
+from eo_adapt.benchmarking.plan import label_free
+from eo_adapt.data.parts import SealedLabelsError
+from eo_adapt.evaluate import evaluate_run
 from eo_adapt.registry import config
+from eo_adapt.rundir import config_hash
 from eo_adapt.train import as_plain, run
 
 
@@ -48,6 +52,56 @@ def test_target_labels_change_nothing_but_the_score(
     assert one.equals(other)
     assert before["domains"]["EE"]["overall_accuracy"] != after["domains"]["EE"]["overall_accuracy"]
     assert before["domains"]["FR"] == after["domains"]["FR"]
+
+
+def test_no_criterion_sees_target_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = config("selection=ensemble", f"watch=[{','.join(label_free())}]", "trainer.keep=all", *QUICK)
+    run(cfg, tmp_path / "a")
+    relabel(monkeypatch)
+    run(cfg, tmp_path / "b")
+    one, other = (pd.read_parquet(tmp_path / x / "candidates.parquet") for x in "ab")
+    chosen = [c for c in one if c.startswith("select/")]
+    assert len(chosen) == len(label_free())
+    pd.testing.assert_frame_equal(one[chosen], other[chosen], check_exact=True)
+    assert not one["val/EE"].equals(other["val/EE"])
+    kept = [{p.name: p.read_bytes() for p in (tmp_path / x / "checkpoints").glob("epoch_*")} for x in "ab"]
+    assert list(kept[0]) == list(kept[1])
+    weights = [torch.load(tmp_path / x / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for x in "ab"]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_labels_are_sealed_and_every_opening_is_written_down(tmp_path: Path) -> None:
+    cfg = as_plain(config(*QUICK))
+    _, data = build_task(cfg)
+    target = data.parcels[2]
+    assert set(target.labels.tolist()) == {""}
+    with pytest.raises(SealedLabelsError, match="only the evaluator opens them"):
+        data.sealed(target)
+    with pytest.raises(SealedLabelsError):
+        data.scored_classes()
+    run(cfg, tmp_path)
+    evaluate_run(tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["count"] for line in lines] == [1, 2]
+    assert {line["config_sha256"] for line in lines} == {config_hash(cfg)}
+    assert all({"time", "by", "version"} <= set(line) for line in lines)
+    assert json.loads((tmp_path / "report.json").read_text())["labels_opened"] == 2
+
+
+def test_few_shot_sees_a_few_target_labels_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = as_plain(config("method=few_shot", *QUICK))
+    _, data = build_task(cfg)
+    steps = data.steps()
+    (part,) = steps.sources
+    assert not steps.targets
+    assert part.labels is not None
+    assert part.labels.bincount().max() == 5
+    assert set(part.rows.tolist()) <= set(data.parcels[2].of("train")[0].tolist())
+    assert data.val_parts()[0].rows.tolist() == part.rows.tolist(), "it was validated on other labels"
+    assert len(steps) == 3
+    report = run(cfg, tmp_path)
+    assert report["selector"] == "last"
+    assert report["uses_target_labels"] is True
 
 
 def test_the_oracle_does_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,4 +162,5 @@ def test_a_class_of_the_target_test_alone_changes_nothing(tmp_path: Path, monkey
     monkeypatch.setattr(type(data.store), "index", property(planted))
     _, again = build_task(cfg)
     assert again.legend == data.legend, "the sealed test chose the classes"
-    assert private in again.scored_classes().names
+    with again.opened(lambda: None):
+        assert private in again.scored_classes().names

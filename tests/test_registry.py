@@ -25,7 +25,7 @@ from eo_adapt.selection.base import Criterion
 from eo_adapt.signature import locate
 
 # What Python hands to a constructor because only the data know it.
-GIVEN = {"encoder": {"sensors"}, "head": {"encoder", "classes"}, "data": {"shift", "seed", "kind", "oracle"}}
+GIVEN = {"encoder": {"sensors"}, "head": {"encoder", "classes"}, "data": {"shift", "seed", "kind", "oracle", "shots"}}
 BLOCKS = {"in_channels"}
 ENTRIES = [(group, name) for group in GROUPS for name in names(group)]
 

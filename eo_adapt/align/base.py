@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -100,12 +100,16 @@ class Alignment(nn.Module):
         needs_target: Whether training looks at target domains. The trainer shows them only to methods that do, so that
             the baseline's batch statistics hold nothing of the target.
         uses_target_labels: True for oracles only; stamped on every result.
+        shots: Target labels a class that an oracle may see; 0 = all.
+        settles: Whether ``settle`` must be called before a checkpoint is scored.
         learns_at_test: Whether ``predict`` needs gradients.
     """
 
     needs: frozenset[str] = frozenset()
     needs_target: bool = False
     uses_target_labels: ClassVar[bool] = False
+    shots: int = 0
+    settles: bool = False
     learns_at_test: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -131,6 +135,12 @@ class Alignment(nn.Module):
 
     def after_step(self, model: nn.Module) -> None:
         """Once after each optimiser step."""
+
+    def settle(self, model: nn.Module, targets: Mapping[int, Iterable[Any]]) -> None:
+        """Before a checkpoint is scored, without gradients: a pass over unlabelled inputs of each target domain.
+
+        For statistics that training does not gather. Only called where ``settles`` is True.
+        """
 
     def class_weights(self, recall: Tensor) -> Tensor | None:
         """Once an epoch: sampling weight a class (K,) from source-validation recall (K,), or None to leave it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, cast
 
@@ -53,7 +53,7 @@ class DomainNorm(nn.Module):
         return cast(_BatchNorm, copy.deepcopy(self.norms[domain]))
 
 
-def _swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Module]) -> int:
+def swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Module]) -> int:
     """Replace every layer of a kind; a layer that stands in several places stays one. Returns how many there were."""
     swapped: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
@@ -62,6 +62,16 @@ def _swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Mod
                 swapped[child] = swapped[child] if child in swapped else build(child)
                 setattr(parent, name, swapped[child])
     return len(swapped)
+
+
+@contextmanager
+def in_domain(domain: int) -> Iterator[None]:
+    """Inside, every :class:`DomainNorm` uses the statistics of this domain."""
+    token = _domain.set(domain)
+    try:
+        yield
+    finally:
+        _domain.reset(token)
 
 
 class CSN(Alignment):
@@ -83,21 +93,16 @@ class CSN(Alignment):
         self.affine = affine
 
     def attach(self, model: nn.Module, width: int, domains: int) -> None:
-        if not _swap(model, _BatchNorm, lambda norm: DomainNorm(norm, domains, self.affine)):
+        if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, domains, self.affine)):
             raise ValueError(
                 "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
             )
 
-    @contextmanager
-    def scope(self, domain: int) -> Iterator[None]:
-        token = _domain.set(domain)
-        try:
-            yield
-        finally:
-            _domain.reset(token)
+    def scope(self, domain: int) -> AbstractContextManager[None]:
+        return in_domain(domain)
 
     @torch.no_grad()
     def export(self, model: nn.Module, domain: int) -> nn.Module:
         plain = copy.deepcopy(model)
-        _swap(plain, DomainNorm, lambda norm: norm.fold(domain))
+        swap(plain, DomainNorm, lambda norm: norm.fold(domain))
         return plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ class Stack(Alignment):
         self.parts = nn.ModuleDict(dict(parts))
         self.needs = frozenset().union(*(part.needs for part in self))
         self.needs_target = any(part.needs_target for part in self)
+        self.settles = any(part.settles for part in self)
         self.learns_at_test = any(part.learns_at_test for part in self)
         if oracle := [name for name, part in self.named() if part.uses_target_labels]:
             raise ValueError(f"an oracle does not stack: {oracle} use target labels; run them alone")
@@ -71,6 +72,12 @@ class Stack(Alignment):
     def after_step(self, model: nn.Module) -> None:
         for part in self:
             part.after_step(model)
+
+    def settle(self, model: nn.Module, targets: Mapping[int, Iterable[Any]]) -> None:
+        kept = {domain: list(batches) for domain, batches in targets.items()}  # each part passes over them
+        for part in self:
+            if part.settles:
+                part.settle(model, kept)
 
     def class_weights(self, recall: Tensor) -> Tensor | None:
         """Product of what the parts propose; None when none does."""

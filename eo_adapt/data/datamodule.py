@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +15,9 @@ import torch
 from ..types import IGNORE, Shift
 from .legend import UNKNOWN, Kind, LabelSet, Legend
 from .loader import DomainLoader, Part, PartLoader, Reader, Steps
-from .parts import DomainParcels, Split, choose_classes, divide, splits_frame
+from .parts import DomainParcels, SealedLabelsError, Split, choose_classes, divide, few, splits_frame
 from .recipe import Generator, Recipe
+from .sampler import generator
 from .statistics import band_statistics
 from .store import Store, band_numbers
 
@@ -31,6 +33,7 @@ class DomainDataModule(pl.LightningDataModule):
         seed: Seed of the run: order of parcels and pixel draws.
         kind: ``closed`` | ``open`` | ``partial`` label set.
         oracle: Train on target labels instead of source labels (the upper bound).
+        shots: Of these, only so many a class, drawn by ``seed``; 0 = all.
         recipe: Name of the data recipe.
         root: Folder of the raw files; prepared into the cache on first use. "" = use ``store`` or ``generator``.
         store: Folder of a store prepared before; "" = prepare from ``root`` or ``generator``.
@@ -56,6 +59,7 @@ class DomainDataModule(pl.LightningDataModule):
         kind: Kind,
         oracle: bool,
         recipe: str,
+        shots: int = 0,
         root: str = "",
         store: str = "",
         generator: Generator | Mapping[str, Any] | None = None,
@@ -81,7 +85,7 @@ class DomainDataModule(pl.LightningDataModule):
             raise ValueError(f"data.resident must be one of {list(RESIDENT)}; got {resident!r}")
         if batch_size < 2:
             raise ValueError(f"data.batch_size must be at least 2 (batch statistics); got {batch_size}")
-        self.shift, self.seed, self.kind, self.oracle = shift, seed, kind, oracle
+        self.shift, self.seed, self.kind, self.oracle, self.shots = shift, seed, kind, oracle, shots
         self.recipe, self.root, self.place, self.generator = recipe, root, store, generator
         self.wanted_bands, self.classes = dict(bands or {}), tuple(classes)
         self.join, self.coarsen = dict(join or {}), coarsen
@@ -91,7 +95,7 @@ class DomainDataModule(pl.LightningDataModule):
         self.reveal_target_val = False  # set by selection=oracle, which stamps the result
         self.targets_in_fit = True  # False for methods that do not look at targets: then nothing of them is touched
         self.class_weights: torch.Tensor | None = None
-        self._ready = False
+        self._ready = self._is_open = False
 
     # -- preparation -------------------------------------------------------------------------------------------------
 
@@ -117,12 +121,15 @@ class DomainDataModule(pl.LightningDataModule):
         if self._ready:
             return
         self.store = self.open_store()
-        self.parcels = divide(self.store, self.shift, self.split, self.coarsen, self.join)
-        self.label_set: LabelSet = choose_classes(self.parcels, self.kind, self.classes, self.min_per_class)
+        known = divide(self.store, self.shift, self.split, self.coarsen, self.join)
+        self.label_set: LabelSet = choose_classes(known, self.kind, self.classes, self.min_per_class)
+        self._sealed = {d.domain.name: d for d in known}
+        self.parcels = [d if d.role == "source" else d.unlabelled() for d in known]
         self.legend = self.label_set.legend
         self.bands = self._bands()
         self.reader = Reader(self.store, self.bands, self.pixels)
-        self.labelled = [d for d in self.parcels if d.role == ("target" if self.oracle else "source")]
+        learnt = "target" if self.oracle else "source"
+        self.labelled = [d for d in known if d.role == learnt]
         self.unlabelled = [] if self.oracle else [d for d in self.parcels if d.role == "target"]
         self.statistics = band_statistics(self.reader, [self._labelled_part(d, "train") for d in self.labelled])
         self._ready = True
@@ -152,12 +159,13 @@ class DomainDataModule(pl.LightningDataModule):
     # -- parts -------------------------------------------------------------------------------------------------------
 
     def _labelled_part(self, d: DomainParcels, split: str) -> Part:
-        """Parcels whose class is learnt, with labels."""
-        rows, names = d.of(split)
+        """Parcels whose class is learnt, with labels. With few shots there are no others, for validation neither."""
+        rows, names = d.of("train" if self.shots else split)
         labels = self.legend.encode(names)
-        keep = labels != IGNORE
-        if not keep.any():
+        keep = np.flatnonzero(labels != IGNORE)
+        if not len(keep):
             raise ValueError(f"no {split} parcel of {d.domain.name!r} has one of the classes {list(self.legend.names)}")
+        keep = few(labels, keep, self.shots, self.seed) if self.shots else keep
         return Part(torch.from_numpy(rows[keep]), torch.from_numpy(labels[keep]))
 
     def _unlabelled_part(self, d: DomainParcels, split: str) -> Part:
@@ -168,12 +176,19 @@ class DomainDataModule(pl.LightningDataModule):
         """What training iterates."""
         sources = [self._labelled_part(d, "train") for d in self.labelled]
         targets = [self._unlabelled_part(d, "train") for d in self.unlabelled] if self.targets_in_fit else []
-        steps = Steps(self.reader, sources, targets, self.batch_size, self.seed, self.steps_per_epoch)
+        steps = Steps(self.reader, sources, targets, self.batch_size, self.seed, self._steps_per_epoch())
         if self.class_weights is None and self.sampling == "balanced":
             self.class_weights = torch.ones(len(self.legend))
         if self.class_weights is not None:
             self._weigh(steps, self.class_weights)
         return steps
+
+    def _steps_per_epoch(self) -> int:
+        """A few labels are shown as often as all source labels would be: one budget for all methods."""
+        if self.steps_per_epoch or not self.shots:
+            return self.steps_per_epoch
+        sizes = [len(d.of("train")[0]) for d in self.parcels if d.role == "source"]
+        return -(-max(sizes) // self.batch_size)
 
     def _weigh(self, steps: Steps, weights: torch.Tensor) -> None:
         for part, sampler in zip(steps.sources, steps.samplers, strict=False):
@@ -219,27 +234,61 @@ class DomainDataModule(pl.LightningDataModule):
 
     def val_parts(self) -> list[Part]:
         """Validation parts: labelled domains with labels, then unlabelled ones without (unless revealed)."""
-        hidden = self._labelled_part if self.reveal_target_val else self._unlabelled_part
-        return [self._labelled_part(d, "val") for d in self.labelled] + [hidden(d, "val") for d in self.unlabelled]
+        labelled = [self._labelled_part(d, "val") for d in self.labelled]
+        if self.reveal_target_val:
+            return labelled + [self._labelled_part(self._sealed[d.domain.name], "val") for d in self.unlabelled]
+        return labelled + [self._unlabelled_part(d, "val") for d in self.unlabelled]
 
     def val_dataloader(self) -> list[PartLoader]:
         """One loader a training domain."""
         return [PartLoader(self.reader, part, 512) for part in self.val_parts()]
 
+    def adapt_dataloaders(self) -> dict[int, PartLoader]:
+        """Number of each target domain -> its unlabelled adaptation parcels, shuffled once."""
+        loaders = {}
+        for i, d in enumerate(self.parcels):
+            if d.role == "target" and not self.oracle:
+                rows = self._unlabelled_part(d, "train").rows
+                order = torch.randperm(len(rows), generator=generator(self.seed, i))
+                loaders[i] = PartLoader(self.reader, Part(rows[order], None), 512)
+        return loaders
+
     # -- the sealed test ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, audit: Callable[[], None]) -> Iterator[None]:
+        """Open the target's labels inside, after ``audit`` has written down who does. For the evaluator alone."""
+        audit()
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+
+    def _known(self, d: DomainParcels) -> DomainParcels:
+        if not self._is_open:
+            raise SealedLabelsError(
+                f"the labels of {d.domain.name!r} are sealed: only the evaluator opens them, in "
+                "`with data.opened(audit):`"
+            )
+        return self._sealed[d.domain.name]
 
     def scored_classes(self) -> Legend:
         """Rows and columns of the confusion matrices: the learnt classes, then those that only the truth may have."""
         if self.label_set.unknown:
             return Legend((*self.legend.names, UNKNOWN))
-        everywhere = {name for d in self.parcels for name in d.of("test")[1].tolist()} - {""}
+        everywhere = {name for d in self.parcels for name in self._known(d).of("test")[1].tolist()} - {""}
         if self.classes:
             everywhere &= set(self.classes)
         return Legend((*self.legend.names, *sorted(everywhere - set(self.legend.names))))
 
     def sealed(self, d: DomainParcels, split: str = "test") -> Part:
-        """Labelled parcels of any domain, in :meth:`scored_classes`. For the evaluator alone."""
-        rows, names = d.of(split)
+        """Labelled parcels of any domain, in :meth:`scored_classes`.
+
+        Raises:
+            SealedLabelsError: Outside of :meth:`opened`.
+        """
+        rows, names = self._known(d).of(split)
         labels = self.scored_classes().encode(names)
         if self.label_set.unknown:
             labels = np.where((labels == IGNORE) & (names != ""), len(self.legend), labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +19,10 @@ from .store import DOMAIN_COLUMNS, Store
 Role = Literal["source", "target"]
 Kinds = Literal["blocks", "published"]
 NAMES = ("train", "val", "test")
+
+
+class SealedLabelsError(RuntimeError):
+    """Target labels were asked for by somebody else than the evaluator."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,10 @@ class DomainParcels:
     split: np.ndarray
     labels: np.ndarray
     distances: dict[str, float] = field(default_factory=dict)
+
+    def unlabelled(self) -> DomainParcels:
+        """The same parcels without their labels."""
+        return replace(self, labels=np.full(len(self.labels), "", dtype=self.labels.dtype))
 
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows and class names of one split."""
@@ -226,6 +234,13 @@ def choose_classes(
     there = {name for d in targets for split in ("train", "val") for name in d.of(split)[1].tolist()} - {""}
     there = there or set(counts)  # no target, or none of its parcels has a label: the source's classes are all we know
     return label_set({name: n for name, n in counts.items() if name in wanted}, there & wanted, kind, min_per_class)
+
+
+def few(labels: np.ndarray, keep: np.ndarray, shots: int, seed: int) -> np.ndarray:
+    """Up to ``shots`` positions of each class, ascending, drawn from ``keep`` by ``seed``."""
+    rng = np.random.default_rng([seed, shots])
+    drawn = [rng.permutation(keep[labels[keep] == k])[:shots] for k in np.unique(labels[keep])]
+    return np.sort(np.concatenate(drawn))
 
 
 def splits_frame(store: Store, parcels: Sequence[DomainParcels]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ Why flat arrays: docs/architecture.md has the measurement. The layout of the arr
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -98,6 +99,20 @@ class Store:
         return torch.from_numpy(np.load(path)) if path.exists() else None
 
     @cached_property
+    def fingerprint(self) -> str:
+        """What these data are, in 16 hex digits: parcels, labels, sensors, sizes, and a sample of the values.
+
+        Results are only compared when their data agree.
+        """
+        sizes = {name: size for name, size in self.about["files"].items() if name.endswith(".bin")}
+        found = hashlib.sha256(json.dumps([self.about["sensors"], sizes], sort_keys=True).encode())
+        found.update(pd.util.hash_pandas_object(self.index, index=False).to_numpy().tobytes())
+        for ragged in self.arrays.values():
+            flat = ragged.values.flatten()
+            found.update(flat[:: max(1, len(flat) // 10_000)].numpy().tobytes())
+        return found.hexdigest()[:16]
+
+    @cached_property
     def arrays(self) -> dict[str, Ragged]:
         """Sensor name -> arrays, mapped on first use."""
         return {name: Ragged.open(self.path / name, sensor) for name, sensor in self.sensors.items()}
@@ -106,15 +121,21 @@ class Store:
         """Positions of the parcels that a query admits, ascending.
 
         Args:
-            select: Column -> admitted value or list of values.
+            select: Column -> admitted value, list of values, or range ``{min: a, max: b}`` of numbers: a <= value < b,
+                either end may be left out. A missing number lies in no range.
 
         Raises:
             LookupError: If a column does not exist.
+            ValueError: If a range has unknown keys, ends that are no numbers or admit nothing, or the column has no
+                numbers.
         """
         keep = np.ones(len(self.index), bool)
         for column, admitted in select.items():
             if column not in self.index.columns:
                 raise LookupError(f"the index has no column {column!r}; it has {list(self.index.columns)}")
+            if isinstance(admitted, Mapping):
+                keep &= _within(self.index[column], admitted)
+                continue
             values = admitted if isinstance(admitted, Sequence) and not isinstance(admitted, str) else [admitted]
             keep &= self.index[column].isin(list(values)).to_numpy()
         return np.flatnonzero(keep)
@@ -145,6 +166,24 @@ class Store:
         if self.attributes is not None:
             inputs["attributes"] = Observation(self.attributes[rows.cpu()].to(rows.device))
         return inputs
+
+
+def _within(column: pd.Series, ends: Mapping[str, Any]) -> np.ndarray:
+    """(N,) whether each number lies in the half-open range ``{min: a, max: b}``; see :meth:`Store.rows`."""
+    where = f"select.{column.name}={dict(ends)}"
+    if not ends or set(ends) - {"min", "max"}:
+        raise ValueError(f"{where} is no range; a range has min, max or both: {{min: a, max: b}} admits a <= value < b")
+    for name, end in ends.items():
+        if isinstance(end, bool) or not isinstance(end, int | float) or end != end:
+            raise ValueError(f"{where}: {name} must be a number; got {end!r}")
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+        raise ValueError(
+            f"{where}: column {column.name!r} has no numbers ({column.dtype}); give a value or a list of them"
+        )
+    low, high = ends.get("min", -np.inf), ends.get("max", np.inf)
+    if low >= high:
+        raise ValueError(f"{where} admits nothing: min must be below max (min <= value < max)")
+    return ((column >= low) & (column < high)).to_numpy(bool)
 
 
 def _read(about: Path) -> dict[str, Any]:

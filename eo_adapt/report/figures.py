@@ -1,7 +1,8 @@
-"""Figures of a run, colour-blind safe."""
+"""Figures of a run, colour-blind safe; drawn alike for the PNG files and for the page."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +12,49 @@ import pandas as pd
 import torch
 
 from ..data.datamodule import DomainDataModule
-from ..data.loader import Part, PartLoader, Reader
+from ..metrics import per_class
+from .look import LINES, RED, SOURCE, TARGET, spoken, style
+from .series import profiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NIR_RED = (("B08", "B04"), ("B8", "B4"), ("nir", "red"))
-NDVI = ("ndvi", "NDVI")
+FEW = 12  # domains that get figures of their own
+READABLE = 40  # classes whose names fit into a confusion matrix, or bars into a chart
+NUMBERED = 25  # classes up to which its cells hold numbers
+
+
+def shown(report: Mapping[str, Any], few: int = FEW) -> list[str]:
+    """Domains that get figures, targets first: all if they are few, else those with the worst and best macro-F1."""
+    domains: Mapping[str, Any] = report["domains"]
+    ordered = sorted(domains, key=lambda name: domains[name]["role"] != "target")
+    if len(domains) <= few:
+        return ordered
+    chosen: set[str] = set()
+    for role, worst, best in (("target", few // 3, few // 4), ("source", few // 4, few // 6)):
+        names = [name for name, d in domains.items() if d["role"] == role]
+        scored = sorted((n for n in names if known(domains[n]["macro_f1"])), key=lambda n: domains[n]["macro_f1"])
+        scored = scored or names
+        chosen |= {*scored[:worst], *scored[-best:]}
+    return [name for name in ordered if name in chosen]
+
+
+def known(score: float | None) -> bool:
+    """Whether a score exists; what has no test labels has none (null, or NaN before it is written)."""
+    return score is not None and score == score
+
+
+def pooled(report: Mapping[str, Any], role: str) -> torch.Tensor | None:
+    """Summed confusion matrix (K, K) of all domains of a role; None without such domains."""
+    found = [np.array(d["confusion"]["matrix"]) for d in report["domains"].values() if d["role"] == role]
+    return torch.from_numpy(np.sum(found, 0)) if found else None
 
 
 def draw(folder: Path, data: DomainDataModule, predictions: pd.DataFrame, report: Mapping[str, Any]) -> None:
-    """Write confusion_<domain>.png, profiles.png and map_<domain>.png.
+    """Write confusion_<domain>.png, classes.png, profiles.png and map_<domain>.png.
+
+    Of more than twelve domains, only the worst and best are drawn.
 
     Args:
         folder: Where to; made if missing.
@@ -30,125 +62,165 @@ def draw(folder: Path, data: DomainDataModule, predictions: pd.DataFrame, report
         predictions: As :func:`.predictions.write_predictions` made it.
         report: As :func:`.run.write_report` made it.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    from .maps import Atlas
 
     folder.mkdir(exist_ok=True)
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        for name, d in report["domains"].items():
-            figure = Figure(figsize=(7, 6), layout="constrained")
-            confusion_matrix(figure.subplots(), np.array(d["confusion"]["matrix"]), d["confusion"]["classes"], name)
-            figure.savefig(folder / f"confusion_{name}.png", dpi=120)
-        profiles(data).savefig(folder / "profiles.png", dpi=120)
-        for name in report["domains"]:
-            if (figure_or_none := parcel_map(data, predictions, name)) is not None:
-                figure_or_none.savefig(folder / f"map_{name}.png", dpi=120)
+    with style():
+        atlas = Atlas(data, predictions)
+        class_bars(report).savefig(folder / "classes.png", dpi=120)
+        if (lines := profiles(data, predictions)) is not None:
+            lines.savefig(folder / "profiles.png", dpi=120)
+        for name in shown(report):
+            file = re.sub(r"[^\w.-]+", "_", name)
+            confusion_figure(report, name).savefig(folder / f"confusion_{file}.png", dpi=120)
+            if (sheet := atlas.sheet(name)) is not None:
+                sheet.savefig(folder / f"map_{file}.png", dpi=120)
 
 
-def confusion_matrix(axes: Axes, matrix: np.ndarray, names: Sequence[str], title: str) -> None:
-    """Confusion matrix, rows normalised; classes that neither truth nor prediction has are left out."""
-    used = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
-    shares = matrix[np.ix_(used, used)] / np.maximum(1, matrix[used].sum(1, keepdims=True))
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (i, j), share in np.ndenumerate(shares):
-        if share >= 0.005:
-            axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color="white" if share > 0.5 else "black")
-    labels = [names[int(i)].replace("_", " ") for i in used]
-    axes.set_xticks(range(len(used)), labels, rotation=60, ha="right")
-    axes.set_yticks(range(len(used)), labels)
-    axes.set(xlabel="predicted", ylabel="true", title=f"{title}: test parcels, % of each true class")
+# -- confusion -------------------------------------------------------------------------------------------------------
 
 
-def profiles(data: DomainDataModule, most: int = 400) -> Figure:
-    """Median NDVI (or first band) per class over the year: sources against targets; test parcels, labels opened."""
+def confusion_figure(report: Mapping[str, Any], domain: str) -> Figure:
+    """Confusion matrix of one domain, as large as its classes need."""
     from matplotlib.figure import Figure
 
-    names = [*data.label_set.shared][:16]
-    columns = min(4, max(1, len(names)))
-    figure = Figure(figsize=(3.2 * columns, 2.2 * -(-len(names) // columns)), layout="constrained")
-    grid = figure.subplots(-(-len(names) // columns), columns, squeeze=False, sharex=True, sharey=True).ravel()
-    classes = data.scored_classes()
-    label = ""
-    for d in data.parcels:
-        part = data.sealed(d)
-        for axes, name in zip(grid, names, strict=False):
-            rows = part.rows[part.labels == classes.index(name)][:most]
-            if len(rows):
-                days, median, label = _median_series(data, rows)
-                axes.plot(
-                    days, median, "--" if d.role == "target" else "-", label=f"{d.domain.name} ({d.role})", lw=1.3
-                )
-    for axes, name in zip(grid, names, strict=False):
-        axes.set_title(name.replace("_", " "))
-    for axes in grid[len(names) :]:
-        axes.set_visible(False)
-    figure.supxlabel("day of the label year")
-    figure.supylabel(f"median {label}")
-    handles = {text: line for axes in grid for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=min(5, max(1, len(handles))))
+    confusion = report["domains"][domain]["confusion"]
+    matrix = np.array(confusion["matrix"])
+    used = int(np.count_nonzero(matrix.sum(0) + matrix.sum(1)))
+    side = 3.2 + (0.3 if used <= NUMBERED else 0.18) * min(used, READABLE)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    confusion_matrix(figure.subplots(), matrix, confusion["classes"], domain)
     return figure
 
 
-def _median_series(data: DomainDataModule, rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray, str]:
-    """Median of an index over 16-day bins of the valid dates of some parcels."""
-    sensor = next(iter(data.bands))
-    days, values = [], []
-    bands = {sensor: data.store.sensors[sensor].bands}  # the index may need bands that the model does not read
-    label = ""
-    for batch in PartLoader(Reader(data.store, bands, data.pixels), Part(rows, None), 512):
-        o = batch.inputs[sensor]
-        x = o.values if o.values.ndim == 3 else o.values.sum(-1) / o.valid_pixels.sum(-1)[:, :, None].clamp_min(1)  # type: ignore[union-attr]
-        series, label = vegetation_index(x.numpy(), bands[sensor])
-        assert o.valid is not None and o.days is not None  # noqa: S101, PT018  (series have both)
-        days.append(o.days[o.valid].numpy())
-        values.append(series[o.valid.numpy()])
-    bins = np.concatenate(days) // 16
-    medians = pd.Series(np.concatenate(values)).groupby(bins).median()
-    return medians.index.to_numpy() * 16 + 8, medians.to_numpy(), label
+def confusion_matrix(axes: Axes, matrix: np.ndarray, names: Sequence[str], title: str) -> None:
+    """Confusion matrix, rows normalised; classes that neither truth nor prediction has are left out.
+
+    Of many classes the most frequent are shown, the others as one; beyond some number the cells go without numbers.
+    """
+    matrix, names = _merged(matrix, names)
+    used = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
+    counts = matrix[used].sum(1)
+    shares = matrix[np.ix_(used, used)] / np.maximum(1, counts[:, None])
+    axes.set(xlabel="predicted", ylabel="true", title=f"{title}: test parcels, % of each true class")
+    if not len(used):
+        axes.text(0.5, 0.5, "no labelled test parcels", ha="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+        return
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if len(used) > NUMBERED:
+        axes.figure.colorbar(image, ax=axes, shrink=0.5, label="share of the true class")
+    else:
+        for (i, j), share in np.ndenumerate(shares):
+            if share >= 0.005:
+                colour = "white" if share > 0.5 else "black"
+                axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    labels = [spoken(names[int(i)], 30) for i in used]
+    axes.set_xticks(range(len(used)), labels, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(used)), [f"{label} ({n})" for label, n in zip(labels, counts, strict=True)])
 
 
-def vegetation_index(values: np.ndarray, bands: Sequence[str]) -> tuple[np.ndarray, str]:
-    """NDVI (..., ) of values (..., C), from an NDVI band or red and near infrared; else the first band."""
-    for name in NDVI:
-        if name in bands:
-            return values[..., bands.index(name)], "NDVI"
-    for nir, red in NIR_RED:
-        if nir in bands and red in bands:
-            a, b = values[..., bands.index(nir)], values[..., bands.index(red)]
-            return (a - b) / np.maximum(a + b, 1e-6), "NDVI"
-    return values[..., 0], bands[0]
+def _merged(matrix: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The most frequent classes in their order, and all others as one more; nothing changes if they are few."""
+    weight = matrix.sum(0) + matrix.sum(1)
+    if np.count_nonzero(weight) <= READABLE:
+        return matrix, list(names)
+    kept = np.sort(np.argsort(-weight, kind="stable")[: READABLE - 1])
+    place = np.full(len(names), READABLE - 1)
+    place[kept] = np.arange(READABLE - 1)
+    merged = np.zeros((READABLE, READABLE), matrix.dtype)
+    np.add.at(merged, (place[:, None], place[None]), matrix)
+    return merged, [*(names[int(i)] for i in kept), f"{len(names) - len(kept)} other classes"]
 
 
-def parcel_map(data: DomainDataModule, predictions: pd.DataFrame, domain: str) -> Figure | None:
-    """Parcels of one domain coloured by prediction, in metres; None without geopandas or without any place."""
-    try:
-        import geopandas
-    except ImportError:
-        return None
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
+# -- classes ---------------------------------------------------------------------------------------------------------
+
+
+def class_bars(report: Mapping[str, Any]) -> Figure:
+    """F1 of each class, pooled over the sources and over the targets; the most frequent classes if there are many."""
     from matplotlib.figure import Figure
 
-    here = predictions[predictions["domain"] == domain]
-    shapes = geopandas.read_parquet(data.store.path / "index.parquet", columns=["geometry"]).iloc[here["row"]]
-    located = shapes.geometry.notna().to_numpy() & ~shapes.geometry.is_empty.to_numpy()
-    if not located.any():
-        return None
-    shapes, here = shapes[located], here[located]
-    shapes = shapes.to_crs(shapes.estimate_utm_crs())
-    names = data.scored_classes().names
-    colours = np.vstack([colormaps["tab20"].colors, colormaps["tab20b"].colors])  # type: ignore[attr-defined]
-    figure = Figure(figsize=(8, 6), layout="constrained")
+    names = next(iter(report["domains"].values()))["confusion"]["classes"]
+    sides = {role: m for role in ("source", "target") if (m := pooled(report, role)) is not None}
+    counts = {role: m.sum(1).numpy() for role, m in sides.items()}
+    f1 = {role: np.where(counts[role] > 0, per_class(m)["f1"].numpy(), np.nan) for role, m in sides.items()}
+    lead = list(sides)[-1]  # the targets, where there are any
+    rows = np.flatnonzero(np.sum(list(counts.values()), 0))
+    rows = rows[np.argsort(-counts[lead][rows], kind="stable")][:READABLE]
+    rows = rows[np.argsort(np.nan_to_num(f1[lead][rows], nan=-1), kind="stable")]
+    figure = Figure(figsize=(7.5, 1.2 + 0.3 * max(1, len(rows))), layout="constrained")
     axes = figure.subplots()
-    seen = [name for name in names if (here["prediction"] == name).any()]
-    shapes.assign(prediction=pd.Categorical(here["prediction"], seen)).plot(
-        "prediction",
-        ax=axes,
-        categorical=True,
-        legend=True,
-        markersize=5,
-        cmap=ListedColormap([colours[names.index(name) % len(colours)] for name in seen]),
-        legend_kwds={"loc": "center left", "bbox_to_anchor": (1, 0.5), "fontsize": 7, "frameon": False},
-    )
-    axes.set(title=f"{domain}: predicted class", xlabel="east, m", ylabel="north, m", aspect="equal")
+    height = 0.8 / len(sides)
+    for i, (role, colour) in enumerate((("source", SOURCE), ("target", TARGET))):
+        if role in sides:
+            at = np.arange(len(rows)) + (len(sides) - 1) * height / 2 - i * height
+            hatch = "////" if role == "target" else ""
+            values = f1[role][rows]
+            axes.barh(at, values, height, color=colour, edgecolor="white", hatch=hatch, lw=0, label=f"{role}s")
+            for y, value in zip(at, values, strict=True):
+                text = "no test parcels" if np.isnan(value) else f"{value:.2f}"
+                axes.text(np.nan_to_num(value) + 0.008, y, text, va="center", fontsize=7, color="#444444")
+    axes.set_yticks(range(len(rows)), [spoken(names[int(i)], 40) for i in rows])
+    axes.set(xlim=(0, 1.06), xlabel="F1 on test parcels", ylim=(-0.6, max(1, len(rows)) - 0.4))
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+# -- training --------------------------------------------------------------------------------------------------------
+
+
+def curves(table: pd.DataFrame, chosen: int | None, columns: int = 3, rings: bool = True) -> Figure:
+    """Scores by epoch, one small chart a column; the best epoch of each, and the epoch that was chosen.
+
+    Args:
+        table: Index epoch, one column a score.
+        chosen: Epoch of the checkpoint that was scored.
+        columns: Charts beside each other.
+        rings: Mark the best epoch of each, the one with the highest score.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, max(1, table.shape[1]))
+    lines = -(-table.shape[1] // columns)
+    figure = Figure(figsize=(3.3 * columns, 0.4 + 2.0 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
+    for axes, name in zip(grid, table.columns, strict=False):
+        values = table[name].dropna()
+        axes.plot(values.index, values, color=SOURCE, marker=".", lw=1.3)
+        if rings and len(values):
+            best = int(values.to_numpy().argmax())
+            axes.plot(
+                [values.index[best]], [values.iloc[best]], "o", mfc="none", mec="black", ms=8, label="its best epoch"
+            )
+        if chosen is not None:
+            axes.axvline(chosen, color=RED, ls="--", lw=1.2, label="chosen epoch")
+        axes.set_title(spoken(str(name)))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in grid[table.shape[1] :]:
+        axes.set_visible(False)
+    figure.supxlabel("epoch")
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    return figure
+
+
+def reliability(bins: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy against confidence, one line a domain; larger dots stand for more parcels.
+
+    Args:
+        bins: Domain -> columns ``confidence``, ``accuracy`` and ``count`` of each bin.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#888888", ls=":", label="as sure as right")
+    for (name, table), colour in zip(bins.items(), LINES * (1 + len(bins) // len(LINES)), strict=False):
+        axes.plot(table["confidence"], table["accuracy"], lw=1.2, color=colour, label=spoken(name))
+        sizes = 8 + 120 * table["count"] / max(1, table["count"].sum())
+        axes.scatter(table["confidence"], table["accuracy"], s=sizes, color=colour)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right", aspect="equal")
+    figure.legend(loc="outside right upper")
     return figure

@@ -8,44 +8,53 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
+from ..calibration import calibrated
 from ..data.datamodule import DomainDataModule
 from ..data.legend import UNKNOWN
 from ..data.loader import Part
 
+INTERNAL = ("row", "likeliest", "uncalibrated")  # columns that the report needs and the file does not hold
+
 
 def write_predictions(
-    path: Path, data: DomainDataModule, said: Mapping[str, tuple[Part, Tensor]], threshold: float | None
+    path: Path,
+    data: DomainDataModule,
+    said: Mapping[str, tuple[Part, Tensor]],
+    threshold: float | None,
+    temperature: float = 1.0,
 ) -> pd.DataFrame:
     """Write predictions of every parcel of every domain; true labels are given for test parcels only.
 
     Columns: parcel_id, geometry, domain, role, split, label (test only, else ""), prediction, confidence (largest
-    probability), entropy (nats), p_<class> for each learnt class.
+    probability), entropy (nats), p_<class> for each learnt class. Probabilities are calibrated: softmax(logits / T).
 
     Args:
         path: Where to.
         data: The domains.
         said: Domain name -> its parcels and their logits (N, K).
-        threshold: Open set: below this confidence a parcel is called unknown; None otherwise.
+        threshold: Open set: below this calibrated confidence a parcel is called unknown; None otherwise.
+        temperature: T, as :func:`..calibration.fit_temperature` gives it.
 
     Returns:
-        The table without geometry, with the store's ``row``.
+        The table without geometry, with the store's ``row``, the ``likeliest`` learnt class (open set: whether or not
+        it was called unknown) and its ``uncalibrated`` probability.
     """
-    frame = pd.concat([_domain(data, i, *said[d.domain.name], threshold) for i, d in enumerate(data.parcels)])
-    frame = frame.reset_index(drop=True)
+    parts = [_domain(data, i, *said[d.domain.name], threshold, temperature) for i, d in enumerate(data.parcels)]
+    frame = pd.concat(parts).reset_index(drop=True)
     _write(path, data.store.path / "index.parquet", frame)
     return frame
 
 
-def _domain(data: DomainDataModule, number: int, part: Part, logits: Tensor, threshold: float | None) -> pd.DataFrame:
+def _domain(
+    data: DomainDataModule, number: int, part: Part, logits: Tensor, threshold: float | None, temperature: float
+) -> pd.DataFrame:
     d = data.parcels[number]
-    p = torch.softmax(logits.double(), 1)
-    confidence, best = p.max(1)
-    names = np.array(data.legend.names)[best.numpy()]
-    if threshold is not None:
-        names = np.where(confidence.numpy() < threshold, UNKNOWN, names)
+    p, best = calibrated(logits, temperature), logits.argmax(1)  # of the logits: probabilities may round to a tie
+    confidence = p.amax(1)
+    likeliest = np.array(data.legend.names)[best.numpy()]
+    names = likeliest if threshold is None else np.where(confidence.numpy() < threshold, UNKNOWN, likeliest)
     sealed = data.sealed(d)
     truth = dict(zip(sealed.rows.tolist(), (sealed.labels if sealed.labels is not None else []), strict=True))
     classes = data.scored_classes().names
@@ -56,6 +65,8 @@ def _domain(data: DomainDataModule, number: int, part: Part, logits: Tensor, thr
         "role": d.role,
         "split": np.where((d.split == "train") & (d.role == "target"), "adapt", d.split),
         "label": [classes[int(truth[row])] if row in truth else "" for row in part.rows.tolist()],
+        "likeliest": likeliest,
+        "uncalibrated": calibrated(logits, 1.0).amax(1).numpy(),
         "prediction": names,
         "confidence": confidence.numpy(),
         "entropy": -(p * p.clamp_min(1e-300).log()).sum(1).numpy(),
@@ -70,7 +81,7 @@ def _write(path: Path, index: Path, frame: pd.DataFrame) -> None:
 
     file = pq.ParquetFile(index)
     geometry = file.read(columns=["geometry"])["geometry"].take(pa.array(frame["row"].to_numpy()))
-    table = pa.Table.from_pandas(frame.drop(columns="row"), preserve_index=False)
+    table = pa.Table.from_pandas(frame.drop(columns=list(INTERNAL)), preserve_index=False)
     table = table.append_column(pa.field("geometry", pa.binary()), geometry.cast(pa.binary()))
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": file.schema_arrow.metadata[b"geo"]})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from ..area import area_report, parcel_hectares
+from ..calibration import expected_calibration_error, fit_temperature, reliability, why_not
 from ..data.datamodule import DomainDataModule
+from ..data.legend import Legend
 from ..metrics import confusion, scores
 from ..rundir import version, write_text
 from ..task import AdaptationTask
@@ -26,7 +31,7 @@ def write_report(
         task: The trained task; says who chose it.
         data: The domains.
         predictions: As :func:`.predictions.write_predictions` made it.
-        facts: Seconds, throughput and the like, copied in.
+        facts: Temperature, seconds, throughput and the like, copied in.
     """
     config = task.card["config"]
     choices = config.get("choices", {})
@@ -35,10 +40,11 @@ def write_report(
         **{key: choices.get(key, "") for key in ("task", "method", "encoder", "head", "shift", "data")},
         "seed": config["seed"],
         "label_set": config["label_set"],
-        "selector": "oracle" if oracle else _selector(task, choices, facts),
-        "uses_target_labels": oracle or task.selection.uses_target_labels,
+        "selector": _selector(task, facts),
+        "uses_target_labels": oracle or task.criteria[task.selection].uses_target_labels,
         "version": version(),
         "evaluated_with": version(),
+        "data_version": data.store.fingerprint,
         "classes": {
             "learnt": list(data.legend.names),
             "shared": list(data.label_set.shared),
@@ -53,16 +59,22 @@ def write_report(
     return report
 
 
-def _selector(task: AdaptationTask, choices: Mapping[str, str], facts: Mapping[str, Any]) -> str:
+def _selector(task: AdaptationTask, facts: Mapping[str, Any]) -> str:
     """Who chose the checkpoint that was scored; the last one was not chosen at all."""
-    return "last" if facts["checkpoint"] == "last" else choices.get("selection", type(task.selection).__name__)
+    if facts["checkpoint"] == "last":
+        return "last"
+    labelled_val = task.alignment.uses_target_labels and task.selection == "source_val"
+    return "oracle" if labelled_val else task.selection
 
 
 def _domains(data: DomainDataModule, predictions: pd.DataFrame) -> dict[str, Any]:
     legend, shared = data.scored_classes(), data.label_set.shared
+    hectares = parcel_hectares(data.store.path / "index.parquet", predictions["row"].to_numpy())
     found = {}
     for d in data.parcels:
-        test = predictions[(predictions["domain"] == d.domain.name) & (predictions["label"] != "")]
+        here = (predictions["domain"] == d.domain.name).to_numpy()
+        parcels = predictions[here]
+        test = parcels[parcels["label"] != ""]
         truth, guess = (torch.from_numpy(legend.encode(test[c].to_numpy(str))) for c in ("label", "prediction"))
         matrix = confusion(truth, guess, len(legend))
         found[d.domain.name] = {
@@ -70,8 +82,54 @@ def _domains(data: DomainDataModule, predictions: pd.DataFrame) -> dict[str, Any
             "split": "test",
             "distances_m": d.distances,
             **scores(matrix, legend.names, shared),
+            "calibration": _calibration(test, data.legend.names),
+            **_areas(legend, parcels, None if hectares is None else hectares[here], matrix),
         }
     return found
+
+
+def _calibration(test: pd.DataFrame, learnt: Sequence[str]) -> dict[str, Any]:
+    """Calibration error of the likeliest learnt class on labelled test parcels, after and before scaling.
+
+    Parcels of a class that was never learnt are always wrong; ``_learnt`` leaves them out.
+    """
+    correct = torch.tensor((test["label"] == test["likeliest"]).to_numpy(bool))
+    known = torch.tensor(test["label"].isin(list(learnt)).to_numpy(bool))
+    found: dict[str, Any] = {}
+    for name, column in (("", "confidence"), ("_uncalibrated", "uncalibrated")):
+        confidence = torch.tensor(test[column].to_numpy(float))
+        found[f"ece{name}"] = expected_calibration_error(confidence, correct)
+        found[f"ece_learnt{name}"] = expected_calibration_error(confidence[known], correct[known])
+    found["bins"] = reliability(torch.tensor(test["confidence"].to_numpy(float)), correct)
+    clean: dict[str, Any] = _no_nan(found)
+    return clean
+
+
+def _areas(legend: Legend, parcels: pd.DataFrame, hectares: np.ndarray | None, matrix: Tensor) -> dict[str, Any]:
+    """Areas of a domain's classes: hectares where every outline is known, else numbers of parcels."""
+    known = hectares is not None and bool(np.isfinite(hectares).all() and hectares.sum() > 0)
+    sizes = hectares if known else np.ones(len(parcels))
+    classes = legend.encode(parcels["prediction"].to_numpy(str))
+    mapped = np.bincount(classes, sizes, minlength=len(legend))
+    found: dict[str, Any] = _no_nan(
+        area_report(legend.names, matrix.T.numpy(), mapped, "ha" if known else "parcels")  # rows = mapped classes
+    )
+    return found
+
+
+def temperature_facts(data: DomainDataModule, logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """The temperature that every domain's probabilities are scaled by, and what it was fitted on, for the report.
+
+    Args:
+        data: The domains.
+        logits: (N, K) of the labelled domains' validation parcels, pooled.
+        labels: (N,) their classes.
+    """
+    role = "target" if data.oracle else "source"
+    where = f"{role}-val ({', '.join(d.domain.name for d in data.labelled)})"
+    if reason := "few shots leave no labelled parcel to spare" if data.shots else why_not(logits, labels):
+        return {"temperature": 1.0, "temperature_from": f"not fitted on {where}: {reason}"}
+    return {"temperature": fit_temperature(logits, labels), "temperature_from": f"{where}, {len(labels)} parcels"}
 
 
 def _no_nan(node: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import Criterion, Outputs
+from .check import mean_over
 
 
 def information_maximisation(logits: Tensor) -> float:
@@ -33,4 +34,4 @@ class InfoMax(Criterion):
     needs_target = True
 
     def score(self, sources: Sequence[Outputs], targets: Sequence[Outputs], epoch: int) -> float:
-        return sum(information_maximisation(t.logits) for t in targets) / len(targets)
+        return mean_over(targets, "target", "infomax", lambda t: information_maximisation(t.logits))

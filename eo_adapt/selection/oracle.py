@@ -16,4 +16,4 @@ class Oracle(Criterion):
     uses_target_labels: ClassVar[bool] = True
 
     def score(self, sources: Sequence[Outputs], targets: Sequence[Outputs], epoch: int) -> float:
-        return mean_macro_f1(targets)
+        return mean_macro_f1(targets, "target")

@@ -37,6 +37,42 @@ def test_unknown_column_lists_the_columns(store: Store) -> None:
         store.rows({"contry": "EE"})
 
 
+def test_rows_of_a_range(tmp_path: Path, rng: np.random.Generator) -> None:
+    lats = [-14.0, -13.5, -13.0, np.nan, -12.5]
+    made = [record(str(i), series(rng, 2), lat=lat, lon=-55.0, year=2015 + i) for i, lat in enumerate(lats)]
+    store = write(tmp_path / "s", made)
+    assert store.rows({"lat": {"min": -13.5}}).tolist() == [1, 2, 4]
+    assert store.rows({"lat": {"max": -13.5}}).tolist() == [0]
+    assert store.rows({"lat": {"min": -13.5, "max": -12.5}}).tolist() == [1, 2]
+    assert store.rows({"lat": {"min": -13.5}, "year": {"max": 2017}}).tolist() == [1]
+    assert store.rows({"year": {"min": 2016, "max": 2018}, "label": "wheat"}).tolist() == [1, 2]
+    assert store.rows({"n_dates": {"min": 3}}).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        ({"lat": {"low": 1}}, r"select.lat=\{'low': 1\} is no range; a range has min, max or both"),
+        ({"lat": {"min": 1, "above": 2}}, "is no range"),
+        ({"lat": {}}, "is no range"),
+        ({"lat": {"min": "-13.5"}}, "min must be a number; got '-13.5'"),
+        ({"lat": {"max": None}}, "max must be a number; got None"),
+        ({"lat": {"max": True}}, "max must be a number; got True"),
+        ({"lat": {"min": float("nan")}}, "min must be a number; got nan"),
+        ({"lat": {"min": 2, "max": 2}}, "admits nothing: min must be below max"),
+        ({"country": {"min": 1}}, r"column 'country' has no numbers \(.*\); give a value or a list"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused(store: Store, select: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        store.rows(select)
+
+
+def test_a_range_on_an_unknown_column_lists_the_columns(store: Store) -> None:
+    with pytest.raises(LookupError, match=r"no column 'latitude'; it has .*'lat'"):
+        store.rows({"latitude": {"min": 0}})
+
+
 def test_length_index_and_places(store: Store) -> None:
     assert len(store) == len(store.index) == 12
     assert "geometry" not in store.index

@@ -16,16 +16,16 @@ SOIL_RED = 0.082  # mean reflectance of soils in B04
 
 @dataclass(frozen=True)
 class Knobs:
-    """Strengths in [0, 1] (``noise``: at least 0) that the simulation of a country reads; see CropWorld."""
+    """Strengths that the simulation of a country reads; see CropWorld. ``cloud_share`` is one number or (365,)."""
 
     phenology: float
     radiometry: float
     noise: float
-    cloud_share: float
+    cloud_share: Floats | float
 
 
 def between(strength: float, country: float, name: str) -> float:
-    """A country's number at strength 1, the mean of all countries at strength 0."""
+    """A country's number at strength 1, the mean of all countries at strength 0; the line goes on above 1."""
     return typical(name) + strength * (country - typical(name))
 
 

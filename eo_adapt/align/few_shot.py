@@ -1,0 +1,22 @@
+"""The baseline that naive transfer must beat: a handful of target labels and no source at all."""
+
+from typing import ClassVar
+
+from .base import Alignment
+
+
+class FewShot(Alignment):
+    """Trains on a few labelled target samples a class, drawn by the run's seed. Stamped ``uses_target_labels``.
+
+    Args:
+        shots: Labelled target samples a class; a class that has fewer gives all.
+    """
+
+    needs_target = True
+    uses_target_labels: ClassVar[bool] = True
+
+    def __init__(self, shots: int = 5) -> None:
+        super().__init__()
+        if shots < 1:
+            raise ValueError(f"few_shot.shots must be at least 1; got {shots}")
+        self.shots = shots

@@ -1,0 +1,1 @@
+"""Methods x shifts x seeds x trials: planned, run, collected, compared."""

@@ -1,0 +1,202 @@
+"""What a benchmark leaves behind: parquet, json, markdown, the page, the lines on the screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..rundir import write_text
+from ..tables import write_frame
+from .collect import Collected
+from .compare import choose, own_selector, selectors_table, summary
+from .page import write_page
+from .plan import label_free
+from .suite import Suite
+
+# Column of the table -> heading, and how a number is spelt; "points" are percent without the sign.
+COLUMNS = {
+    "method": ("method", ""),
+    "score": ("score", "points"),
+    "worst": ("worst domain", "points"),
+    "difference": ("to source_only", "signed"),
+    "win_rate": ("wins", "percent"),
+    "selector": ("chosen by", ""),
+    "oracle": ("oracle", "points"),
+    "regret": ("regret", "points"),
+    "gap_closed": ("gap closed", "percent"),
+    "rank_correlation": ("rank corr.", "number"),
+    "ece": ("ECE", "points"),
+    "source_retained": ("source kept", "percent"),
+    "a_distance": ("A-distance", "number"),
+    "seconds": ("seconds", "whole"),
+    "peak_memory_mb": ("peak MB", "whole"),
+    "forwards_per_step": ("forwards a step", "number"),
+    "failed": ("failed", "count"),
+}
+EXPLAINED = (
+    "score: macro-F1 of the classes that source and target share, on the sealed target test, in points; mean over "
+    "targets, seeds and scenarios, ± half width of the 95 % t interval (over scenarios; with one over seeds). "
+    "worst domain: lowest target. to source_only: paired difference on a scenario and seed; wins: share of pairs "
+    "above. oracle: what the choice by labelled target-val scores; regret: oracle - score. gap closed: (score - "
+    "source_only) / (target_only - source_only). rank corr.: Spearman of the selector with the score over checkpoints. "
+    "ECE: of probabilities calibrated on source-val. source kept: source score over that of source_only. A-distance: "
+    "linear probe on features, 0 = not to be told apart, 2 = always. few_shot and target_only see target labels and "
+    "choose by their own rule."
+)
+MISSING = "\N{EN DASH}"
+
+
+def write_all(found: Collected, suite: Suite, selector: str, folder: Path, command: str) -> dict[str, Any]:
+    """Choose, compare, write everything.
+
+    Args:
+        found: What the runs left.
+        suite: What they ran on.
+        selector: Whose choices the table shows.
+        folder: Where to.
+        command: How to repeat it.
+
+    Returns:
+        ``table``, ``results``, ``selectors`` and ``runs``, data frames.
+    """
+    results = choose(found.candidates, list(dict.fromkeys([selector, *label_free(), "oracle"])))
+    made = {
+        "table": summary(results, found.runs, selector),
+        "results": results,
+        "selectors": selectors_table(results),
+        "runs": found.runs,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_frame(results, folder / "benchmark.parquet")
+    write_frame(found.candidates, folder / "candidates.parquet")
+    about = {
+        "suite": suite.title,
+        "command": command,
+        "selector": selector,
+        "versions": sorted(set(found.runs["version"].dropna())),
+        "data_versions": {str(k): v for k, v in found.runs.groupby("shift")["data_version"].first().items()},
+        "machine": machine(),
+        "seeds": int(found.runs["seed"].nunique()),
+        "trials": int(found.runs["trial"].nunique()),
+    }
+    tables = {name: json.loads(made[name].to_json(orient="records")) for name in ("table", "selectors", "results")}
+    failures = json.loads(found.runs[found.runs["error"] != ""].to_json(orient="records"))
+    write_text(folder / "benchmark.json", json.dumps({**about, **tables, "failures": failures}, indent=1))
+    write_text(folder / "table.md", markdown(made, about))
+    write_page(folder / "report.html", made, suite, about)
+    return made
+
+
+def machine() -> str:
+    """Processor kind and cores, and the accelerator where there is one."""
+    import torch
+
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{platform.machine()}, {os.cpu_count()} cores{device}"
+
+
+def spelt(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, headings and all."""
+    out = {}
+    for column, (heading, kind) in COLUMNS.items():
+        ci = table.get(f"{column}_ci", pd.Series(np.nan, table.index))
+        out[heading] = [spell(value, kind, half) for value, half in zip(table[column], ci, strict=True)]
+    return pd.DataFrame(out)
+
+
+def spell(value: Any, kind: str, half: float = float("nan")) -> str:
+    """One cell."""
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:
+        return MISSING
+    unit = {"points": 100, "signed": 100, "percent": 100}.get(kind, 1)
+    form = {"points": ".1f", "signed": "+.1f", "percent": ".0f", "number": ".2f", "whole": ",.0f", "count": ".0f"}[kind]
+    text = f"{unit * value:{form}}" + (" %" if kind == "percent" else "")
+    return text + (f" ± {unit * half:.1f}" if half == half else "")
+
+
+def as_markdown(frame: pd.DataFrame) -> str:
+    """A frame of texts as a markdown table."""
+    lines = [" | ".join(map(str, row)) for row in [frame.columns, ["---"] * frame.shape[1], *frame.to_numpy()]]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def selectors_spelt(table: pd.DataFrame) -> pd.DataFrame:
+    """The selectors' table as text."""
+    halves = table["regret_ci"]
+    return pd.DataFrame(
+        {
+            "selector": table["selector"],
+            "score": [spell(v, "points") for v in table["score"]],
+            "regret": [spell(v, "points", h) for v, h in zip(table["regret"], halves, strict=True)],
+            "worst regret": [spell(v, "points") for v in table["worst_regret"]],
+            "rank corr.": [spell(v, "number") for v in table["rank_correlation"]],
+            "choices": table["choices"].astype(str),
+            "refused": table["refused"].astype(str),
+        }
+    )
+
+
+def by_shift(results: pd.DataFrame, selector: str) -> pd.DataFrame:
+    """Score of every method on every shift, as text: mean and interval over seeds."""
+    from .compare import or_nan
+
+    chosen = results[results["selector"] == selector]
+    rows = []
+    for shift, group in chosen.groupby("shift", sort=False):
+        row = {"shift": shift}
+        for method, mine in group.groupby("method", sort=False):
+            row[str(method)] = spell(*_cell(or_nan(mine["score"].tolist(), ["seeds"] * len(mine))))
+        rows.append(row)
+    return pd.DataFrame(rows).fillna(MISSING)
+
+
+def _cell(pair: tuple[float, float]) -> tuple[float, str, float]:
+    return pair[0], "points", pair[1]
+
+
+def markdown(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
+    """table.md: the tables, and what made them."""
+    runs = made["runs"]
+    failed = runs[runs["error"] != ""]
+    parts = [
+        f"## {about['suite']}",
+        f"eo_adapt {', '.join(about['versions'])}; {about['machine']}; {about['seeds']} seeds, {about['trials']} "
+        f"trials a method; checkpoint and trial chosen by {about['selector']}.",
+        f"```bash\n{about['command']}\n```",
+        as_markdown(spelt(made["table"])),
+        EXPLAINED,
+        "### By shift\n\n" + as_markdown(by_shift(made["results"], about["selector"])),
+        "### Selectors, over all methods that see no target labels\n\n"
+        + as_markdown(selectors_spelt(made["selectors"])),
+    ]
+    if len(failed):
+        lines = [f"- {r.shift}, {r.method}, seed {r.seed}, trial {r.trial}: {r.error}" for r in failed.itertuples()]
+        parts.append("### Failed runs\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def show(made: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """The last lines on the screen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    text = spelt(made["table"])[["method", "score", "worst domain", "to source_only", "wins", "regret", "failed"]]
+    table = Table(title="target macro-F1 of shared classes, points", title_justify="left")
+    for column in text:
+        table.add_column(str(column), justify="left" if column == "method" else "right")
+    for row in text.to_numpy():
+        labelled = own_selector(str(row[0])) is not None
+        table.add_row(*map(str, row), style="dim" if labelled else None)
+    console = Console()
+    console.print(table)
+    console.print("dim: sees target labels", highlight=False)
+    print(f"outputs: {folder}")

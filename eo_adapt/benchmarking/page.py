@@ -1,0 +1,121 @@
+"""report.html of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..report.page import Page
+from .compare import own_selector
+from .suite import Suite
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"  # Okabe and Ito; told apart by all
+
+
+def write_page(path: Path, made: Mapping[str, pd.DataFrame], suite: Suite, about: Mapping[str, Any]) -> None:
+    """Write the page.
+
+    Args:
+        path: Where to.
+        made: ``table``, ``results``, ``selectors``, ``runs``.
+        suite: What ran.
+        about: Command, versions, machine, counts.
+    """
+    from .output import EXPLAINED, by_shift, selectors_spelt, spelt
+
+    table, results, runs, selector = made["table"], made["results"], made["runs"], about["selector"]
+    page = Page(f"Benchmark: {suite.title}", lead(table, about))
+    for warning in warnings(made, about):
+        page.warn(warning)
+    page.section("Methods")
+    page.table(spelt(table), "Every method by the same selector", note=EXPLAINED)
+    page.figure(
+        differences(results, selector),
+        "Dots: difference of each method to source_only on each shift and seed; bars: mean over each shift.",
+        "Paired differences to source_only, points; each dot is one shift and seed",
+    )
+    page.section("By shift")
+    page.table(by_shift(results, selector), "Score, mean over seeds ± 95 % interval over seeds, points")
+    page.section("Selectors", "Which criterion would have chosen best, over all methods that see no target labels.")
+    page.table(
+        selectors_spelt(made["selectors"]), "Regret: score of the oracle's choice - score of the selector's, points"
+    )
+    if suite.published:
+        page.section("Published numbers", "Measured by others under other protocols; not comparable digit by digit.")
+        page.table(pd.DataFrame([vars(p) for p in suite.published]), "Numbers of others", {"value": ".1f"})
+    failed = runs.loc[runs["error"] != "", ["shift", "method", "seed", "trial", "error"]]
+    if len(failed):
+        page.section("Failed runs", "They count as failures in the table; run them again with retry=true.")
+        page.table(failed, "Failed runs and why")
+    page.section("How to repeat it")
+    page.command(about["command"])
+    page.facts({"versions": ", ".join(about["versions"]), "machine": about["machine"]})
+    page.write(path)
+
+
+def lead(table: pd.DataFrame, about: Mapping[str, Any]) -> str:
+    """What came out, in two sentences."""
+    free = table[[own_selector(m) is None for m in table["method"]]]
+    first = free.sort_values("score").iloc[-1]
+    base = table.loc[table["method"] == "source_only", "score"]
+    text = f"{len(table)} methods, {about['seeds']} seeds. Highest mean without target labels: {first['method']}, "
+    text += f"{100 * first['score']:.1f} points"
+    return text + (f"; source_only {100 * base.iloc[0]:.1f}." if len(base) else ".")
+
+
+def warnings(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader must know before believing the table."""
+    table, runs = made["table"], made["runs"]
+    if about["seeds"] < 2:
+        yield "one seed: no interval can be given over seeds; set seeds=5"
+    if failed := int((runs["error"] != "").sum()):
+        yield f"{failed} of {len(runs)} runs failed; methods with failures are means over the rest"
+    if len(about["versions"]) > 1:
+        yield f"runs of different versions stand in one table: {', '.join(about['versions'])}"
+    free = table[[own_selector(m) is None for m in table["method"]]]
+    for row in free[free["difference"] + free["difference_ci"] < 0].to_dict("records"):
+        yield (
+            f"negative transfer: {row['method']} scores {100 * row['difference']:.1f} ± "
+            f"{100 * row['difference_ci']:.1f} points against source_only"
+        )
+    few = table.loc[table["method"] == "few_shot", "score"].astype(float).max()
+    if below := free.loc[free["score"] < few, "method"].tolist():
+        yield f"a few target labels a class alone (few_shot) reach {100 * few:.1f} points, more than {', '.join(below)}"
+    others = made["selectors"].query("selector != 'oracle' and refused == 0")
+    mine = others.loc[others["selector"] == about["selector"], "regret"].astype(float).max()
+    if len(others) and mine - float(others["regret"].min()) > 0.02:
+        first = others.sort_values("regret").iloc[0]
+        yield (
+            f"selector {about['selector']} has a regret of {100 * mine:.1f} points; {first['selector']} would have had "
+            f"{100 * first['regret']:.1f}"
+        )
+
+
+def differences(results: pd.DataFrame, selector: str) -> Figure:
+    """Paired differences to source_only: a dot a shift and seed, a bar a shift's mean."""
+    from matplotlib.figure import Figure
+
+    chosen = results[results["selector"] == selector]
+    table = chosen.pivot_table(index=["shift", "seed"], columns="method", values="score", sort=False)
+    base = table.get("source_only", pd.Series(np.nan, table.index))
+    methods = [m for m in table.columns if m != "source_only"]
+    figure = Figure(figsize=(8, 0.6 + 0.45 * max(1, len(methods))), layout="constrained")
+    axes = figure.subplots()
+    for y, method in enumerate(methods):
+        points = 100 * (table[method] - base)
+        colour = ORANGE if own_selector(str(method)) else BLUE
+        axes.scatter(points, np.full(len(points), y), s=14, color=colour, alpha=0.5, lw=0)
+        means = points.groupby("shift").mean()
+        axes.scatter(means, np.full(len(means), y), s=140, marker="|", color=colour, lw=2)
+    axes.axvline(0, color=GREY, lw=1)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_xlabel("points above source_only (orange: sees target labels)")
+    return figure

@@ -1,0 +1,97 @@
+"""What to cite for a run: its data, method, encoder and selection criterion, as BibTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+BIB = Path(__file__).parents[1] / "citations.bib"
+
+# Name in configs/<group> -> entries of citations.bib; an empty tuple where there is nothing to cite.
+CITED: dict[str, dict[str, tuple[str, ...]]] = {
+    "method": {
+        "adabn": ("li2016adabn",),
+        "coral": ("sun2016coral",),
+        "csn": ("wang2022lovecs", "chang2019dsbn", "li2016adabn"),
+        "dann": ("ganin2016dann",),
+        "few_shot": (),
+        "mmd": ("gretton2012mmd", "long2015dan"),
+        "source_only": (),
+        "stack": (),  # its parts are cited
+        "target_only": (),
+    },
+    "encoder": {
+        "gru": (),
+        "ltae": ("garnot2020ltae",),
+        "parcel_transformer": ("reuss2024eurocropsml",),
+        "pse_ltae": ("garnot2020pse", "garnot2020ltae"),
+        "pse_tae": ("garnot2020pse",),
+        "tae": ("garnot2020pse",),
+        "tempcnn": ("pelletier2019tempcnn",),
+    },
+    "selection": {
+        "bnm": ("cui2020bnm", "musgrave2022validators"),
+        "class_ami": ("musgrave2022validators",),
+        "dev": ("you2019dev",),
+        "ensemble": ("hu2023mixval",),
+        "entropy": ("morerio2018entropy",),
+        "infomax": ("musgrave2022validators",),
+        "iw": ("sugiyama2007iwcv",),
+        "last": (),
+        "mixval": ("hu2023mixval",),
+        "mixval_inter": ("hu2023mixval",),
+        "mixval_intra": ("hu2023mixval",),
+        "oracle": (),
+        "snd": ("saito2021snd",),
+        "source_val": (),
+    },
+    "report": {"calibration": ("guo2017calibration",), "area": ("olofsson2014area",)},
+}
+
+
+@cache
+def library() -> dict[str, str]:
+    """Key -> entry, of the shipped citations.bib."""
+    entries = re.split(r"\n(?=@)", BIB.read_text(encoding="utf-8").strip())
+    return {entry[entry.index("{") + 1 : entry.index(",")]: entry.strip() for entry in entries}
+
+
+def citations(report: Mapping[str, Any], config: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    """BibTeX entries of a run, data first, each once.
+
+    Args:
+        report: As :func:`.run.write_report` made it.
+        config: The run's config; says of what a stack is made.
+        about: ``recipe`` and ``citation`` of the data.
+    """
+    parts = (config.get("method") or {}).get("parts") or {}
+    shown = {block for d in report["domains"].values() for block in CITED["report"] if d.get(block)}
+    wanted = [("method", name) for name in (report["method"], *parts)]
+    wanted += [
+        ("encoder", report["encoder"]),
+        ("selection", report["selector"]),
+        *(("report", b) for b in sorted(shown)),
+    ]
+    keys = [key for group, name in wanted for key in CITED[group].get(str(name), ())]
+    return [*data_entries(about), *(library()[key] for key in dict.fromkeys(keys))]
+
+
+def data_entries(about: Mapping[str, Any]) -> list[str]:
+    """The citation block of a recipe or store as BibTeX: ``{text, doi}``, several of them, or a plain sentence."""
+    blocks = about.get("citation") or []
+    blocks = blocks if isinstance(blocks, Sequence) and not isinstance(blocks, str) else [blocks]
+    name = re.sub(r"[^A-Za-z0-9]+", "_", Path(str(about.get("recipe") or about.get("name") or "data")).stem).strip("_")
+    return [_misc(name + (f"_{i}" if i else ""), block) for i, block in enumerate(blocks)]
+
+
+def _misc(key: str, block: Mapping[str, Any] | str) -> str:
+    fields = {"note": block} if isinstance(block, str) else {"note": block.get("text"), "doi": block.get("doi")}
+    lines = [f"  {f} = {{{_tex(str(v)) if f == 'note' else v}}}" for f, v in fields.items() if v]
+    return f"@misc{{{key or 'data'},\n" + ",\n".join(lines) + "\n}"
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"([&%#$_])", r"\\\1", re.sub(r"[{}\\]", "", " ".join(text.split())))
