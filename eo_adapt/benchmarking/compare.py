@@ -178,9 +178,8 @@ def _mean(chosen: pd.DataFrame, method: str, column: str) -> float:
 def _against_source(chosen: pd.DataFrame, method: str) -> dict[str, float]:
     """Differences to source_only on the same shift and seed."""
     keys = ["shift", "seed"]
-    base = chosen[chosen["method"] == "source_only"].set_index(keys)
-    mine = chosen[chosen["method"] == method].set_index(keys)
-    both = mine.join(base, rsuffix="_base", how="inner").reset_index()
+    base, mine = (chosen[chosen["method"] == name] for name in ("source_only", method))
+    both = mine.merge(base, on=keys, suffixes=("", "_base"))
     if method == "source_only" or both.empty:
         return {"difference": np.nan, "difference_ci": np.nan, "win_rate": np.nan, "source_retained": np.nan}
     difference = both["score"] - both["score_base"]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
 
 import numpy as np
 
 from .discrepancy import squared_distance
-from .profiles import Floats, Mask
+from .profiles import Floats, Ints, Mask
 from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY, Comparison, Half, Repair, by_block, fit, halves, judge
 from .scene import Dates, Scene
 
 GAPS = "gaps"
-FOLDS = 4  # random halvings of the blocks
+FOLDS = 5  # random halvings of the blocks
 NULLS = 40
-Left = Mapping[frozenset[str], float]  # repairs -> distance that they leave
+SIMPLER = 0.75  # of what the best repair removes is enough for one with fewer free numbers to be preferred
+PLAIN_FIRST = (CALENDAR, PRIVATE, RADIOMETRY, PRIORS)  # free numbers: 1; at most 1; 2 a band; 1 a class
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,16 @@ class Cause:
 
     Attributes:
         alone: Distance it removes when nothing else is repaired.
-        value: Its Shapley value: the mean of what it removes, over all orders in which causes may be repaired.
-        null_alone: 95 % quantile of ``alone`` between random halves of the source's blocks.
-        null_value: The same of ``value``.
+        null: 95 % quantile of it between random halves of the source's blocks.
+        step: 1 = the first repair chosen, 2 = the second; 0 = not chosen: it removes no more than the null once those
+            that were chosen are made.
+        extra: Distance that it removes at its step; 0 when not chosen.
     """
 
     alone: float
-    value: float
-    null_alone: float
-    null_value: float
+    null: float
+    step: int
+    extra: float
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Explanation:
         null_dates: The same for ``dates``.
         classes: Mean squared distance of two source classes, to compare with.
         causes: Cause -> what its repair removes.
-        left: Distance of the profiles that all repairs together leave.
-        shares: Source class -> share with which the source comes closest to the target, everything else repaired too.
+        left: Distance of the profiles that the chosen repairs leave together.
+        move: Days that the source calendar is moved when it is repaired alone.
+        shares: Source class -> share at which the source comes closest to the target, with the other chosen repairs.
         removed: Share of the target's parcels taken out as classes that the source lacks.
     """
 
@@ -60,22 +62,44 @@ class Explanation:
     classes: float
     causes: Mapping[str, Cause]
     left: float
+    move: float
     shares: Mapping[str, float]
     removed: float
 
     @property
     def distance(self) -> float:
         """Both distances together."""
-        return self.profiles + self.dates
+        return max(self.profiles, 0.0) + max(self.dates, 0.0)
 
-    @property
-    def found(self) -> bool:
-        """Whether the domains differ more than halves of the source do."""
-        return self.profiles > self.null_profiles or self.dates > self.null_dates
+
+class Repairs:
+    """Sets of repairs, fitted on half of the blocks and judged on the other half, over several halvings.
+
+    Args:
+        comparison: What is compared.
+        folds: (J,) part of each block, one array a halving.
+    """
+
+    def __init__(self, comparison: Comparison, folds: Sequence[Ints]) -> None:
+        self.halves = [[Half(comparison, fold, part) for part in (0, 1)] for fold in folds]
+        self._known: dict[frozenset[str], tuple[float, list[Repair]]] = {}
+
+    def __call__(self, *repairs: str) -> tuple[float, list[Repair]]:
+        """Mean distance that a set of repairs leaves, and what was fitted on each half."""
+        key = frozenset(repairs)
+        if key not in self._known:
+            fitted = [(other, fit(one, key)) for pair in self.halves for one, other in (pair, pair[::-1])]
+            left = [judge(half, key, repair) for half, repair in fitted]
+            self._known[key] = float(np.nanmean(left)), [repair for _, repair in fitted]
+        return self._known[key]
+
+    def left(self, *repairs: str) -> float:
+        """Mean distance that a set of repairs leaves."""
+        return self(*repairs)[0]
 
 
 def explain(scene: Scene, seed: int, folds: int = FOLDS, nulls: int = NULLS) -> Explanation:
-    """Fit every set of repairs, on half of the blocks, and judge it on the other half.
+    """Choose repairs one by one, as long as they remove more than they do between random halves of the source.
 
     Args:
         scene: The two domains.
@@ -84,66 +108,61 @@ def explain(scene: Scene, seed: int, folds: int = FOLDS, nulls: int = NULLS) -> 
         nulls: Random halvings of the source's blocks for the null.
     """
     rng = np.random.default_rng(seed)
-    players = [CALENDAR, RADIOMETRY, PRIORS, PRIVATE]
-    players = [p for p, there in zip(players, _possible(scene), strict=True) if there]
     c = scene.comparison()
-    left, repairs = leave(c, players, [halves([scene.block, scene.target_block], scene.blocks, rng) for _ in range(folds)])
+    there = {
+        CALENDAR: len(scene.moves) > 1,
+        PRIVATE: scene.private or bool(scene.absent.any()),
+        RADIOMETRY: True,
+        PRIORS: len(scene.names) > 1,
+    }
+    possible = [cause for cause in PLAIN_FIRST if there[cause]]
+    repairs = Repairs(c, [halves([scene.block, scene.target_block], scene.blocks, rng) for _ in range(folds)])
+    null = null_of(scene, possible, rng, nulls)
     profiles = squared_distance(c.source(c.home, False).mass(), by_block(c.target, c.block, scene.blocks))
     dates, gaps = thin_out(scene.dates, scene.target_dates, scene.block, scene.target_block, scene.blocks, profiles)
-    null = null_of(scene, players, rng, nulls)
-    whole = [r for r in repairs if r[0] == frozenset(players)]
+    chosen = choose(repairs, possible, null) if profiles > null["profiles"] else {}
+    extra = {**chosen, **({GAPS: gaps} if dates > null["dates"] and gaps > null[GAPS] else {})}
+    order = sorted(extra, key=lambda cause: -extra[cause])
+    alone = {cause: repairs.left() - repairs.left(cause) for cause in possible} | {GAPS: gaps}
     causes = {
-        p: Cause(left[frozenset()] - left[frozenset({p})], value, *(null[p, what] for what in ("alone", "value")))
-        for p, value in shapley(players, left).items()
+        cause: Cause(value, null[cause], order.index(cause) + 1 if cause in extra else 0, extra.get(cause, 0.0))
+        for cause, value in alone.items()
     }
+    whole = repairs(*{*chosen, *({PRIORS} if PRIORS in possible else {})})[1]
+    move = float(np.mean([scene.moves[r.move] for r in repairs(CALENDAR)[1]])) if CALENDAR in possible else 0.0
     return Explanation(
         profiles,
         dates,
-        null["distance", "profiles"],
-        null["distance", "dates"],
+        null["profiles"],
+        null["dates"],
         class_distance(scene),
-        {**causes, GAPS: Cause(gaps, gaps, null[GAPS, "alone"], null[GAPS, "alone"])},
-        left[frozenset(players)],
-        dict(zip(scene.names, np.mean([r.shares for _, r in whole], 0).tolist(), strict=True)),
-        float(np.mean([r.removed for _, r in whole])),
+        causes,
+        repairs.left(*chosen),
+        move,
+        dict(zip(scene.names, np.mean([r.shares for r in whole], 0).tolist(), strict=True)),
+        float(np.mean([r.removed for r in repairs(*chosen)[1]])),
     )
 
 
-def _possible(scene: Scene) -> tuple[bool, bool, bool, bool]:
-    """Which of calendar, radiometry, priors, private classes can be repaired at all."""
-    return len(scene.moves) > 1, True, len(scene.names) > 1, scene.private or bool(scene.absent.any())
+def choose(repairs: Repairs, possible: Sequence[str], null: Mapping[str, float]) -> dict[str, float]:
+    """Cause -> what its repair removes at its step, in the order of choice.
+
+    At each step the repair with fewest free numbers is taken among those that remove more than their null and at least
+    ``SIMPLER`` of what the best does: many shares can imitate a moved calendar, a moved calendar cannot imitate them.
+    """
+    chosen: dict[str, float] = {}
+    while True:
+        now = repairs.left(*chosen)
+        gains = {cause: now - repairs.left(*chosen, cause) for cause in possible if cause not in chosen}
+        gains = {cause: gain for cause, gain in gains.items() if gain > max(0.0, null[cause])}
+        if not gains:
+            return chosen
+        enough = SIMPLER * max(gains.values())
+        best = next(cause for cause in possible if gains.get(cause, -np.inf) >= enough)
+        chosen[best] = gains[best]
 
 
-def leave(c: Comparison, players: Sequence[str], folds: Sequence[np.ndarray]) -> tuple[Left, list[tuple[frozenset[str], Repair]]]:
-    """Distance that each set of repairs leaves, mean over folds and halves; and what was fitted."""
-    sets = [frozenset(s) for n in range(len(players) + 1) for s in combinations(players, n)]
-    found: dict[frozenset[str], list[float]] = {s: [] for s in sets}
-    repairs = []
-    for fold in folds:
-        parts = [Half(c, fold, part) for part in (0, 1)]
-        for s in sets:
-            for one, other in (parts, parts[::-1]):
-                fitted = fit(one, s)
-                repairs.append((s, fitted))
-                found[s].append(judge(other, s, fitted))
-    return {s: float(np.nanmean(v)) for s, v in found.items()}, repairs
-
-
-def shapley(players: Sequence[str], left: Left) -> dict[str, float]:
-    """Player -> its Shapley value of ``left[no repair] - left[repairs]``; the values sum to what all remove together."""
-    n = len(players)
-    values = {}
-    for p in players:
-        others = [q for q in players if q != p]
-        values[p] = sum(
-            (left[frozenset(s)] - left[frozenset({*s, p})]) / (n * comb(n - 1, size))
-            for size in range(n)
-            for s in combinations(others, size)
-        )
-    return values
-
-
-def thin_out(a: Dates, b: Dates, block_a: Mask, block_b: Mask, blocks: int, profiles: float) -> tuple[float, float]:
+def thin_out(a: Dates, b: Dates, block_a: Ints, block_b: Ints, blocks: int, profiles: float) -> tuple[float, float]:
     """Distance of date counts, and what thinning both sides to common dates removes of it and of the profiles'."""
 
     def between(x: Floats, y: Floats) -> float:
@@ -153,39 +172,36 @@ def thin_out(a: Dates, b: Dates, block_a: Mask, block_b: Mask, blocks: int, prof
     return dates, dates - between(a.thin, b.thin) + profiles - between(a.thin_profiles, b.thin_profiles)
 
 
-def null_of(scene: Scene, players: Sequence[str], rng: np.random.Generator, nulls: int) -> dict[tuple[str, str], float]:
-    """95 % quantiles of the same numbers between random halves of the source's blocks.
+def null_of(scene: Scene, possible: Sequence[str], rng: np.random.Generator, nulls: int) -> dict[str, float]:
+    """95 % quantiles of both distances, and of what each repair removes, between random halves of the source's blocks.
 
     Fewer blocks make larger random distances: numbers are scaled by (1 / J_s + 1 / J_t) / (1 / J_1 + 1 / J_2), the
     ratio of the spreads of a distance that is 0 on average.
     """
     mine = np.unique(scene.block)
-    sizes = len(mine), len(np.unique(scene.target_block))
-    scale = (1 / sizes[0] + 1 / sizes[1]) / (1 / (len(mine) // 2) + 1 / (len(mine) - len(mine) // 2))
-    found: dict[tuple[str, str], list[float]] = {}
+    cut = len(mine) // 2
+    scale = (1 / len(mine) + 1 / len(np.unique(scene.target_block))) / (1 / cut + 1 / (len(mine) - cut))
+    found: dict[str, list[float]] = {}
     for _ in range(nulls):
         half = np.zeros(scene.blocks, bool)
-        half[rng.permutation(mine)[: len(mine) // 2]] = True
-        for key, value in _null_once(scene, scene.null(half), half, players, rng).items():
+        half[rng.permutation(mine)[:cut]] = True
+        for key, value in _null_once(scene, half, possible, rng).items():
             found.setdefault(key, []).append(scale * value)
     return {key: float(np.nanquantile(values, 0.95)) for key, values in found.items()}
 
 
-def _null_once(
-    scene: Scene, c: Comparison, half: Mask, players: Sequence[str], rng: np.random.Generator
-) -> dict[tuple[str, str], float]:
-    there = half[scene.block]
-    left, _ = leave(c, players, [halves([scene.block[~there], scene.block[there]], scene.blocks, rng)])
+def _null_once(scene: Scene, half: Mask, possible: Sequence[str], rng: np.random.Generator) -> dict[str, float]:
+    c, there, block = scene.null(half), half[scene.block], scene.block
+    repairs = Repairs(c, [halves([block[~there], block[there]], scene.blocks, rng)])
     profiles = squared_distance(c.source(c.home, False).mass(), by_block(c.target, c.block, scene.blocks))
-    pick: Callable[[Dates, Mask], Dates] = lambda d, m: Dates(d.plain[m], d.thin[m], d.thin_profiles[m])  # noqa: E731
-    own = scene.own_dates
-    block = scene.block
-    dates, gaps = thin_out(pick(own, ~there), pick(own, there), block[~there], block[there], scene.blocks, profiles)
-    found = {("distance", "profiles"): profiles, ("distance", "dates"): dates, (GAPS, "alone"): gaps}
-    for p, value in shapley(players, left).items():
-        found[p, "value"] = value
-        found[p, "alone"] = left[frozenset()] - left[frozenset({p})]
-    return found
+
+    def pick(mask: Mask) -> Dates:
+        own = scene.own_dates
+        return Dates(own.plain[mask], own.thin[mask], own.thin_profiles[mask])
+
+    dates, gaps = thin_out(pick(~there), pick(there), block[~there], block[there], scene.blocks, profiles)
+    removed = {cause: repairs.left() - repairs.left(cause) for cause in possible}
+    return {"profiles": profiles, "dates": dates, GAPS: gaps, **removed}
 
 
 def class_distance(scene: Scene, most: int = 10) -> float:

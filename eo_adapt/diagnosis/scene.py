@@ -7,14 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from .discrepancy import Sums
-from .profiles import Floats, Ints, Mask
+from .profiles import BIN, Floats, Ints, Mask
 from .repairs import Comparison, by_block
 from .space import NARROW, Kernel, Space, squares
 from .table import ParcelTable
 
-MOVES = np.arange(-60.0, 61.0, 5.0)
+FARTHEST, STEP = 60.0, 5.0  # days: candidate moves of the calendar
 NULL_MOVES = 20.0  # days: the null tries moves up to this far
+SHORTEST = 6  # bins of a season that has a calendar
 NEAR = 60  # neighbours kept of each parcel
+
+
+def candidate_moves(table: ParcelTable) -> Floats:
+    """Days that a calendar may be moved: multiples of 5, or of the spacing of composites; 0 alone in a short season.
+
+    Between two composites a moved series is a mean of both, smoother than the other domain's: that is no calendar.
+    """
+    width = float(table.edges[1] - table.edges[0])
+    step = STEP if width <= BIN else width
+    most = int(FARTHEST // step) if table.season.sum() >= SHORTEST else 0
+    return step * np.arange(-most, most + 1)
 
 
 def matching(source: Floats, target: Floats) -> tuple[Floats, Floats]:
@@ -70,7 +82,7 @@ class Scene:
         self.points, self.target_points = self.space(self.profiles), self.space(self.target_profiles)
         self.kernel = Kernel.fit(np.concatenate([self.points, self.target_points]), NARROW, rng)
         self.features, self.target_features = self.kernel(self.points), self.kernel(self.target_points)
-        self.moves = MOVES if len(source.middle) > 5 else np.zeros(1)  # fewer bins hold no calendar
+        self.moves = candidate_moves(source)
         gain, offset = matching(self.profiles, self.target_profiles)
         moved = [source.profiles(move) for move in self.moves]
         self.plain = [self.sums(self.kernel(self.space(p))) for p in moved]
@@ -83,13 +95,13 @@ class Scene:
 
     def _dates(self, rng: np.random.Generator) -> None:
         a, b = self.source.counts, self.goal.counts
-        mean, std = a.mean(0), np.maximum(a.std(0), 0.3)  # a bin with the same number of dates everywhere is no scale
-        kernel = Kernel.fit(np.concatenate([(a - mean) / std, (b - mean) / std]), 1.0, rng)
+        std = np.maximum(a.std(0), 0.3)  # where all parcels have as many dates there is no scale
+        kernel = Kernel.fit(np.concatenate([a, b]) / std, 1.0, rng)
 
         def make(table: ParcelTable, pattern: Ints) -> Dates:
             thin = thinned(table.counts, pattern[rng.integers(len(pattern), size=len(table))])
             profiles = self.kernel(self.space(table.profiles(counts=thin)))
-            return Dates(kernel((table.counts - mean) / std), kernel((thin - mean) / std), profiles)
+            return Dates(kernel(table.counts / std), kernel(thin / std), profiles)
 
         self.dates, self.target_dates, self.own_dates = make(self.source, b), make(self.goal, a), make(self.source, a)
 

@@ -14,6 +14,7 @@ import numpy as np
 from .profiles import Floats, Ints
 
 DIRECTIONS = 20  # more add noise: with 40, domains that differ in nothing began to look different
+FLOOR = 0.5  # of the mean spread: where the source happens not to vary, the target may
 SHRINK = 0.1  # of the within-class covariance towards its diagonal
 RANDOM_FEATURES = 256
 NARROW = 0.25  # of the median squared distance: narrow enough to see classes, not only means
@@ -55,7 +56,7 @@ class Space:
         lead = axes[:kept].T
         spread = within_covariance((flat[0] - centre) @ lead, labels)
         value, vector = np.linalg.eigh(spread)
-        return cls(mean, std, centre, lead @ vector / np.sqrt(np.maximum(value, 1e-6 * value.max())))
+        return cls(mean, std, centre, lead @ vector / np.sqrt(np.maximum(value, FLOOR * value.mean())))
 
     def __call__(self, profiles: Floats) -> Floats:
         """(N, B, C) -> (N, D)."""

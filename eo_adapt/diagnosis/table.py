@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val")  # test parcels stay sealed, their inputs too
 MINIMUM = (20, 4)  # parcels and spatial blocks, below which no interval means anything
+PRESENT = 0.3  # a bin is compared where at least this share of every domain's parcels has a date
 SOME = 0.5  # a sensor is compared where at least this share of every domain's parcels has a date
 
 
@@ -59,6 +60,7 @@ class ParcelTable:
         labels: (N,) class names, "" where sealed or unknown.
         block: (N,) number of the spatial block; parcels of one place share it in all domains.
         edges: (B + 1,) days.
+        season: (B,) bins in which every domain has dates; profiles are compared there.
         sensors: Sensor -> its bins.
         series: Sensor -> its dates.
     """
@@ -69,6 +71,7 @@ class ParcelTable:
     labels: np.ndarray
     block: Ints
     edges: Floats
+    season: Mask
     sensors: Mapping[str, Binned]
     series: Mapping[str, Series]
 
@@ -91,17 +94,32 @@ class ParcelTable:
         """(N, B * sensors) valid dates a bin."""
         return np.concatenate([s.counts for s in self.sensors.values()], 1)
 
+    @property
+    def presence(self) -> Floats:
+        """(B,) share of the parcels that have a valid date of every sensor in a bin."""
+        return np.asarray(np.all([s.counts > 0 for s in self.sensors.values()], 0).mean(0))
+
     def profiles(self, move: float = 0.0, counts: Ints | None = None) -> Floats:
-        """(N, B, C) bands over the year, gaps bridged; moved later by ``move`` days, or read at other ``counts``."""
-        given = self.counts if counts is None else counts
-        parts = np.split(given, len(self.sensors), 1)
-        return np.concatenate(
-            [
-                interpolate(s.values, s.centre, c, self.middle, move)
-                for s, c in zip(self.sensors.values(), parts, strict=True)
-            ],
-            -1,
-        )
+        """Bands over the season, gaps bridged.
+
+        Args:
+            move: Days that the series are moved later. Where that would need dates before the first or after the last
+                bin in which parcels have dates, the values stay as they are without the move.
+            counts: Read only bins in which these (N, B * sensors) are positive; None = all with dates.
+
+        Returns:
+            (N, season, C).
+        """
+        at = self.middle[self.season]
+        split = np.split(self.counts if counts is None else counts, len(self.sensors), 1)
+        sensors = list(zip(self.sensors.values(), split, strict=True))
+        still = np.concatenate([interpolate(s.values, s.centre, c, at) for s, c in sensors], -1)
+        if not move:
+            return still
+        moved = np.concatenate([interpolate(s.values, s.centre, c, at, move) for s, c in sensors], -1)
+        known = self.middle[np.flatnonzero(self.presence >= PRESENT)[[0, -1]]]
+        inside = (at - move >= known[0]) & (at - move <= known[1])
+        return np.where(inside[:, None], moved, still)
 
     def take(self, keep: Ints | Mask) -> ParcelTable:
         """Some of the parcels."""
@@ -218,4 +236,4 @@ def pooled(tables: Sequence[ParcelTable], name: str) -> ParcelTable:
         for sensor, first in tables[0].sensors.items()
     }
     whole = [np.concatenate([getattr(t, x) for t in tables]) for x in ("rows", "labels", "block")]
-    return ParcelTable(name, tables[0].role, whole[0], whole[1], whole[2], tables[0].edges, sensors, {})
+    return ParcelTable(name, tables[0].role, whole[0], whole[1], whole[2], tables[0].edges, tables[0].season, sensors, {})

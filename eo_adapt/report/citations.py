@@ -69,7 +69,7 @@ def citations(report: Mapping[str, Any], config: Mapping[str, Any], about: Mappi
     """
     parts = (config.get("method") or {}).get("parts") or {}
     shown = {block for d in report["domains"].values() for block in CITED["report"] if d.get(block)}
-    wanted = [("method", name) for name in (report["method"], *parts)]
+    wanted = [("method", name) for name in (*str(report["method"]).split("+"), *parts)]
     wanted += [
         ("encoder", report["encoder"]),
         ("selection", report["selector"]),

@@ -83,9 +83,8 @@ def classes(report: Report) -> pd.DataFrame:
     """One row a class: sources against targets, domains pooled; classes that nobody has are left out."""
     names = _names(report)
     sides = {role: m for role in ("source", "target") if (m := pooled(report, role)) is not None}
-    private = dict.fromkeys(report["classes"]["source_private"], "sources")
-    private |= dict.fromkeys(report["classes"]["target_private"], "targets")
-    table = pd.DataFrame({"class": [spoken(n) for n in names], "occurs in": [private.get(n, "both") for n in names]})
+    learnt = set(report["classes"]["learnt"])
+    table = pd.DataFrame({"class": [spoken(n) for n in names], "learnt": [n in learnt for n in names]})
     for role, matrix in sides.items():
         there = matrix.sum(1).numpy()
         detail = {key: np.where(there > 0, value.numpy(), np.nan) for key, value in per_class(matrix).items()}

@@ -146,7 +146,7 @@ def _furnish(axes: Axes, bounds: np.ndarray) -> None:
     side = max(east - west, north - south, 200.0)
     margin = 0.04 * side
     axes.set(xlim=(west - margin, max(east, west + 0.5 * side) + margin), ylim=(south - 0.15 * side, north + margin))
-    axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.set(aspect="equal", xticks=[], yticks=[], xlabel="", ylabel="")
     for spine in axes.spines.values():
         spine.set_visible(False)
     length, label = scale_bar(side)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from numbers import Number
@@ -222,7 +223,8 @@ def _picture(figure: Figure, name: str, alt: str) -> str:
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context(SVG | {"svg.hashsalt": name}):
+    with mpl.rc_context(SVG | {"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has fonts of its own
         figure.savefig(buffer, format="svg", dpi=150, metadata=NO_METADATA)
     if len(buffer.getvalue()) <= HEAVY:
         try:

@@ -72,8 +72,10 @@ def _result(page: Page, run: Run) -> None:
     simulated = bool(run.data.generator) and not (run.data.place or run.data.root)
     page.facts(frames.facts(run.report, run.chosen, simulated))
     for group in ("method", "encoder", "shift"):
-        if what := describe(group).get(str(run.report[group])):
-            page.text(f"{group.capitalize()} {run.report[group]}: {what.rstrip('.')}.")
+        known = describe(group)
+        for name in str(run.report[group]).split("+"):
+            if what := known.get(name):
+                page.text(f"{group.capitalize()} {name}: {what.rstrip('.')}.")
 
 
 def _classes(page: Page, run: Run) -> None:
@@ -209,7 +211,7 @@ def _training(page: Page, run: Run) -> None:
         page.figure(
             curves(run.metrics[losses].rename(columns=bare), run.chosen, rings=False),
             "Terms of the training loss by epoch.",
-            "Terms of the training loss, before weighting as the method logs them.",
+            "Terms of the training loss, weighted as they are summed.",
         )
 
 
@@ -223,8 +225,12 @@ def _again(page: Page, run: Run) -> None:
     env = run.folder / "env.txt"
     if env.is_file():
         lines = [line.replace("==", " ").partition(" ") for line in env.read_text(encoding="utf-8").splitlines()]
-        rows = [(name, number) for name, _, number in lines if name in VERSIONS]
-        page.table(pd.DataFrame(rows, columns=["what", "version"]), "Versions", note="env.txt lists all packages.")
+        rows = {name: number for name, _, number in reversed(lines) if name in VERSIONS}
+        page.table(
+            pd.DataFrame([(v, rows[v]) for v in VERSIONS if v in rows], columns=["what", "version"]),
+            "Versions",
+            note="env.txt lists all packages.",
+        )
     about = {**run.data.store.about.get("about", {}), "recipe": run.data.store.about.get("recipe")}
     page.text("Cite the data and the methods that you use.")
     page.bibtex(citations(run.report, run.config, about))

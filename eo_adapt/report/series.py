@@ -53,7 +53,7 @@ class Series:
     def of(self, rows: np.ndarray) -> list[Curve] | None:
         """Days and values of the valid dates of each parcel; None if the data have no dates."""
         found: list[Curve] = []
-        for batch in PartLoader(self.reader, Part(torch.from_numpy(np.asarray(rows, np.int64)), None), 512):
+        for batch in PartLoader(self.reader, Part(torch.from_numpy(np.array(rows, np.int64)), None), 512):
             o = batch.inputs[self.sensor]
             if o.days is None or o.values.ndim not in (3, 4):
                 return None

@@ -134,8 +134,8 @@ def absent_classes(report: Report) -> list[str]:
     if private := classes["target_private"]:
         lost = counts["unknown"] if "unknown" in counts else sum(counts.get(name, 0) for name in private)
         found.append(
-            f"{count(len(private), 'class', 'classes')} of the targets alone ({listing(private)}), with {lost} test "
-            "parcels: the model has never seen a label of them."
+            f"{count(len(private), 'class', 'classes')} of the targets not learnt, too few or none in the sources: "
+            f"{listing(private)}; {lost} test parcels cannot be right."
         )
     if (private := classes["source_private"]) and source is not None and target is not None:
         found.append(f"{count(len(private), 'class', 'classes')} of the sources alone: {listing(private)}.")
@@ -244,10 +244,10 @@ def disagreement(scores: pd.DataFrame | None, chosen: int | None, selector: str)
     best = {name: int(s.index.to_numpy()[s.to_numpy().argmax()]) for name, s in real.items() if s.nunique() > 1}
     found = []
     if len(best) > 1 and max(best.values()) - min(best.values()) >= max(2, len(scores) / 4):
-        spread = ", ".join(f"{spoken(name)} {epoch}" for name, epoch in sorted(best.items(), key=lambda x: x[1]))
+        spread = ", ".join(f"{name} {epoch}" for name, epoch in sorted(best.items(), key=lambda x: x[1]))
         found.append(
-            f"The criteria disagree on the best of {len(scores)} epochs ({spread}). {spoken(selector)} decided, and "
-            "the scores depend on it."
+            f"The criteria disagree on the best of {len(scores)} epochs ({spread}). {selector} decided; the "
+            "scores depend on it."
         )
     source = real.get("source_val", pd.Series(dtype=float))
     if chosen is not None and chosen in source.index and (loss := source.max() - source[chosen]) > DROP:

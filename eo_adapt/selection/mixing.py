@@ -36,7 +36,7 @@ def _mix(own: Observation, partner: Tensor, share: float) -> Observation:
     if own.valid_pixels is not None:
         pixels = own.valid_pixels & valid[:, :, None]
         mask = pixels.any(2)
-        lent = torch.where(pixels[:, :, None], values, 0.0).sum(3) / pixels.sum(2).clamp_min(1)[:, :, None]
+        lent = torch.where(pixels[:, :, None], values, 0.0).sum(3) / pixels.sum(2)[:, :, None]
     other = resample(lent.flatten(2)[partner], own.days[partner], mask[partner], own.days)
     other = other.view(*values.shape[:2], *lent.shape[2:])
     where = valid & mask[partner].any(1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from abc import abstractmethod
@@ -13,6 +14,20 @@ from torch import Tensor
 from .base import Criterion, Outputs
 from .check import labels, rows, sound
 from .ratio import TooFewEffectiveError, density_ratio, effective_sample_size
+
+_latest: tuple[tuple[bytes, int, int], Tensor] | None = None
+
+
+def _ratio(source: Tensor, target: Tensor, folds: int, seed: int) -> Tensor:
+    """:func:`.ratio.density_ratio`, remembered once: several criteria ask for that of the same candidate in turn."""
+    global _latest
+    content = hashlib.sha256(repr((source.shape, target.shape)).encode())  # where one side ends counts, too
+    for side in (source, target):
+        content.update(side.contiguous().numpy().tobytes())
+    key = (content.digest(), folds, seed)
+    if _latest is None or _latest[0] != key:
+        _latest = key, density_ratio(source, target, folds, seed=seed)
+    return _latest[1]
 
 
 class Weighted(Criterion):
@@ -58,7 +73,7 @@ class Weighted(Criterion):
             return math.nan
         known = truth >= 0
         try:
-            weights = density_ratio(source[known], target, self.folds, seed=self.seed)
+            weights = _ratio(source[known], target, self.folds, self.seed)
             self.effective = effective_sample_size(weights)
             return self.estimate(weights, logits[known], truth[known])
         except TooFewEffectiveError as refusal:

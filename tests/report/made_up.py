@@ -52,7 +52,7 @@ def made_up(
         bands: Of the one sensor.
         places: Whether parcels have coordinates.
         labelled: Whether targets have labels.
-        outlines: Squares of 300 m instead of points.
+        outlines: Squares of about 1 km instead of points.
     """
     rng = np.random.default_rng(0)
     names = [EVIL, *(f"crop_{i:03d}" for i in range(1, classes))]
@@ -75,7 +75,7 @@ def made_up(
                 split = ("train", "val", "test", "test")[i % 4]
                 there = labelled or role == "source" or split != "test"
                 values = rng.uniform(0.05, 0.6, (len(DAYS), len(bands))).astype(np.float32)
-                square = shapely.to_wkb(shapely.box(lon, lat, lon + 0.004, lat + 0.003)) if outlines else None
+                square = shapely.to_wkb(shapely.box(lon, lat, lon + 0.012, lat + 0.009)) if outlines else None
                 writer.add(
                     Record(
                         f"{at}-{i}", names[(i // 4) % classes] if there else "", lon, lat, {"s": Series(values, DAYS)},

@@ -11,7 +11,7 @@ from chromium import PROGRAM, Tab, tab
 from made_up import MadeUp, made_up
 
 from eo_adapt.report.html import write_run_page
-from eo_adapt.report.page import Page
+from eo_adapt.report.page import MISSING, Page
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine (apt-get install chromium)")
 
@@ -61,14 +61,14 @@ def test_a_click_sorts_up_then_down_and_missing_values_stay_last(browser: Tab, t
     browser.open(table)
     assert direction(browser) == ["none"] * WIDE
     browser.click("thead th:nth-child(2) button")
-    assert column(browser, 1) == ["-3.000", "0.500", "30.000", "1,200", "–"]
-    assert column(browser, 0) == ["–", "b10", "<i>z</i>", "b9", "a"]
+    assert column(browser, 1) == ["-3.000", "0.500", "30.000", "1,200", MISSING]
+    assert column(browser, 0) == [MISSING, "b10", "<i>z</i>", "b9", "a"]
     assert direction(browser) == ["none", "ascending", "none"]
     browser.click("thead th:nth-child(2) button")
-    assert column(browser, 1) == ["1,200", "30.000", "0.500", "-3.000", "–"]
+    assert column(browser, 1) == ["1,200", "30.000", "0.500", "-3.000", MISSING]
     assert direction(browser) == ["none", "descending", "none"]
     browser.click("thead th:nth-child(1) button")
-    assert column(browser, 0) == ["<i>z</i>", "a", "b9", "b10", "–"]
+    assert column(browser, 0) == ["<i>z</i>", "a", "b9", "b10", MISSING]
     assert direction(browser) == ["ascending", "none", "none"]
     assert not browser.complaints
 

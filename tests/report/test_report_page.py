@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from eo_adapt.report import page as module
-from eo_adapt.report.page import Page
+from eo_adapt.report.page import MISSING, Page
 
 EVIL = "<script>alert('x')</script> & \"$1_$"
 VOID = {"meta", "link", "img", "br"}
@@ -105,7 +106,7 @@ def test_headings_go_down_one_by_one_and_the_contents_list_them() -> None:
     levels = [int(tag[1]) for tag, _ in elements.all if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert '<a href="#two--1">Two</a>' in page.html()
     assert elements.of("html") == [{"lang": "en"}]
 
@@ -137,8 +138,8 @@ def test_missing_values_are_dashes_and_numbers_keep_their_value() -> None:
     cells = re.findall(r"<t[dh][^>]*>[^<]*</t[dh]>", html.split("<tbody>")[1])
     assert cells[0] == '<th scope="row">a</th>'
     assert cells[1] == '<td class="number" data-value="0.5">0.5</td>'
-    assert cells[5] == '<th scope="row" data-missing>–</th>'
-    assert cells[6] == '<td class="number" data-missing>–</td>'
+    assert cells[5] == f'<th scope="row" data-missing>{MISSING}</th>'
+    assert cells[6] == f'<td class="number" data-missing>{MISSING}</td>'
     assert cells[11] == '<td class="number" data-value="1234.5">1234.5</td>'
     assert cells[12] == '<td class="number" data-value="0.25">0.250</td>'
     assert cells[3] == "<td>yes</td>"
@@ -161,7 +162,7 @@ def test_heavy_figures_become_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<img" not in page.html()
     monkeypatch.setattr(module, "HEAVY", 1000)
     page.figure(figure(), 'he said "heavy"', "heavy")
-    (image,) = [a for a in Elements(page.html()).of("img")]
+    (image,) = list(Elements(page.html()).of("img"))
     assert image["alt"] == 'he said "heavy"'
     assert str(image["src"]).startswith("data:image/png;base64,")
 
@@ -180,7 +181,7 @@ def test_every_picture_has_a_text() -> None:
 
 
 def test_it_is_written_whole_and_in_ascii(tmp_path: Path) -> None:
-    full("Größe – 1").write(tmp_path / "page.html")
+    full("Größe").write(tmp_path / "page.html")
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
     text = (tmp_path / "page.html").read_bytes().decode("ascii")
     assert "Gr&#246;&#223;e" in text
@@ -205,7 +206,7 @@ def contrast(a: str, b: str) -> float:
 def schemes() -> dict[str, dict[str, str]]:
     css = (Path(module.__file__).parent / "page.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", css, re.S)
-    light, dark, printed = ({k: v for k, v in re.findall(r"--(\w[\w-]*): (#\w{6})", b)} for b in blocks)
+    light, dark, printed = (dict(re.findall(r"--(\w[\w-]*): (#\w{6})", b)) for b in blocks)
     return {"light": light, "dark": light | dark, "print": light | printed}
 
 

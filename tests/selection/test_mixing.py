@@ -111,17 +111,18 @@ def test_a_partner_without_valid_dates_lends_nothing() -> None:
 
 def pixel_set(b: int = 4, t: int = 5, c: int = 2, s: int = 3) -> Observation:
     g = torch.Generator().manual_seed(1)
-    base = series(b, t, c, full=True)
+    days = torch.arange(t) * 10 + torch.arange(b)[:, None] * 3  # so that every date lies between two of others
     valid = torch.rand(b, t, generator=g) < 0.8
     pixels = torch.rand(b, t, s, generator=g) < 0.7
     valid[:, 0], pixels[:, 0, 0] = True, True
     valid[2, 3], pixels[2, 3] = True, False  # a valid date without a valid pixel is none
     values = torch.where((pixels & valid[:, :, None])[:, :, None], torch.randn(b, t, c, s, generator=g), NAN)
-    return Observation(values, base.days, valid, pixels)
+    return Observation(values, days, valid, pixels)
 
 
-def test_pixel_sets_are_mixed_with_the_mean_of_the_partners_valid_pixels() -> None:
-    look, partner = pixel_set(), [1, 2, 3, 0]
+@pytest.mark.parametrize("partner", [[1, 2, 3, 0], [2, 3, 0, 1]])
+def test_pixel_sets_are_mixed_with_the_mean_of_the_partners_valid_pixels(partner: list[int]) -> None:
+    look = pixel_set()
     seen = look.valid_pixels & look.valid[:, :, None]
     found = mixed(look, partner)
     for i, j in enumerate(partner):
@@ -134,6 +135,14 @@ def test_pixel_sets_are_mixed_with_the_mean_of_the_partners_valid_pixels() -> No
                     got, own = float(found.values[i, t, c, s]), float(look.values[i, t, c, s])
                     assert got == pytest.approx(SHARE * own + (1 - SHARE) * other, abs=1e-5, nan_ok=True)
                     assert np.isnan(got) != bool(seen[i, t, s])
+
+
+def test_masked_values_stay_as_they_are() -> None:
+    for masked in (pixel_set(), series()):
+        filled = Observation(masked.values.nan_to_num(7.0), masked.days, masked.valid, masked.valid_pixels)
+        found = mixed(filled, [1, 2, 3, 0]).values
+        assert torch.equal(found == 7, masked.values.isnan())
+        assert torch.equal(found[found != 7], mixed(masked, [1, 2, 3, 0]).values[found != 7])
 
 
 def test_image_series_are_mixed_on_common_days() -> None:

@@ -179,7 +179,9 @@ def test_probing_leaves_no_trace() -> None:
     state = {name: value.clone() for name, value in net.state_dict().items()}
     rng = torch.get_rng_state()
     assert torch.is_grad_enabled()
-    found = MixVal().probe(inputs, Output(logits, logits), net)
+    graphs = []
+    found = MixVal().probe(inputs, Output(logits, logits), lambda x: graphs.append(torch.is_grad_enabled()) or net(x))
+    assert graphs == [False, False]
     assert torch.is_grad_enabled()
     assert not found.requires_grad
     assert all(p.grad is None for p in net.parameters())

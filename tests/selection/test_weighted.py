@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from eo_adapt.selection import weighted as weighted_file
 from eo_adapt.selection.base import Outputs, SelectionError, best
 from eo_adapt.selection.dev import DEV, dev
 from eo_adapt.selection.iw import IW, importance_weighted_accuracy
@@ -239,6 +240,22 @@ def test_domains_are_pooled_and_unknown_labels_left_out(criterion: type[DEV | IW
     shorter = Outputs(a.logits[10:], a.labels[10:], a.features[10:])
     assert criterion(least=2).score([hidden], [t], 0) == criterion(least=2).score([shorter], [t], 0)
     assert criterion(least=2).score([hidden], [t], 0) != criterion(least=2).score([a], [t], 0)
+
+
+def test_the_ratio_of_one_candidate_is_made_once_and_never_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    real = weighted_file.density_ratio
+    monkeypatch.setattr(weighted_file, "density_ratio", lambda *a, **k: made.append(len(a[0])) or real(*a, **k))
+    a, b = outputs(11), outputs(12, n=30)
+    whole = torch.cat([a.features, b.features])
+    for criterion in (DEV(least=1), IW(least=1)):
+        criterion.score([a], [b], 0)
+    assert made == [40]
+    # The same rows, but the border between the sides lies elsewhere.
+    moved = [Outputs(torch.zeros(len(x), 5), torch.zeros(len(x)).long(), x) for x in whole.split((30, 40))]
+    IW(least=1).score([moved[0]], [moved[1]], 0)
+    IW(least=1, seed=1).score([moved[0]], [moved[1]], 0)
+    assert made == [40, 30, 30]
 
 
 @pytest.mark.parametrize("criterion", [DEV, IW])

@@ -1,0 +1,154 @@
+"""Which runs there are, what they are told, and what is made of what they leave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from quick import QUICK
+
+from eo_adapt.benchmark import arranged, check, plan
+from eo_adapt.benchmarking.collect import MixedDataError, collect
+from eo_adapt.benchmarking.job import run_job
+from eo_adapt.benchmarking.plan import FIXED, Job, draw, jobs, label_free, overrides, weights
+from eo_adapt.benchmarking.suite import ALWAYS, Suite
+from eo_adapt.registry import build, config, names
+
+SUITE = Suite("made up", "crops", ["embedded"], ["trainer.max_epochs=7"])
+SPACE = {"lr": [0.3, 3.0], "weight": [0.1, 10.0]}
+
+
+def test_every_method_is_seen_beside_the_baselines() -> None:
+    planned = jobs(SUITE, ["coral"], seeds=2, trials=3)
+    assert {job.method for job in planned} == {*ALWAYS, "coral"}
+    assert len(planned) == len(set(planned)) == 5 * 2 * 3
+    assert {job.method for job in jobs(SUITE, [], 1, 1)} == set(names("method")) - {"stack"}
+
+
+def test_what_cannot_be_planned_is_refused() -> None:
+    with pytest.raises(LookupError, match="coral"):
+        jobs(SUITE, ["korral"], 1, 1)
+    with pytest.raises(LookupError, match="dann"):
+        jobs(SUITE, ["csn+dan"], 1, 1)
+    with pytest.raises(ValueError, match="at least 1"):
+        jobs(SUITE, [], 0, 1)
+    with pytest.raises(ValueError, match="at least one shift"):
+        Suite("empty", "crops", [])
+    with pytest.raises(ValueError, match=r"data\.root"):
+        plan(config("suite=cawa", name="benchmark"))
+
+
+def test_a_run_hears_the_suite_then_the_user_then_what_the_comparison_needs() -> None:
+    told = overrides(Job("embedded", "csn+coral", 3, 0), SUITE, ["trainer.max_epochs=2"], "infomax", SPACE)
+    cfg = config(*told)
+    assert cfg.trainer.max_epochs == 2
+    assert cfg.trainer.keep == "all"
+    assert cfg.seed == 3
+    assert list(cfg.method.parts) == ["csn", "coral"]
+    assert set(cfg.watch) == set(label_free())
+    assert "oracle" not in cfg.watch
+    assert cfg.choices.selection == "infomax"
+    assert told.index("trainer.max_epochs=7") < told.index("trainer.max_epochs=2") < told.index(FIXED[0])
+
+
+def test_trials_give_every_method_the_same_learning_rates_and_a_weight_of_nothing() -> None:
+    drawn = {}
+    for method in ("source_only", "coral", "[csn,coral]"):
+        cfg = config(f"method={method}")
+        assert draw(cfg, 0, SPACE) == []
+        drawn[method] = [draw(cfg, trial, SPACE) for trial in (1, 2, 3)]
+        config(f"method={method}", *drawn[method][1])  # composes
+    rates = [[next(w for w in words if w.startswith("optim.lr")) for words in d] for d in drawn.values()]
+    assert rates[0] == rates[1] == rates[2]
+    assert len(set(rates[0])) == 3
+    assert "method.weight=0" in drawn["coral"][0]
+    assert "method.parts.coral.weight=0" in drawn["[csn,coral]"][0]
+    values = [float(words[1].partition("=")[2]) for words in drawn["coral"][1:]]
+    assert all(10 <= value <= 1000 for value in values)
+    assert values[0] != values[1]
+    assert dict(weights(config("method=coral").method)) == {"method.weight": 100.0}
+
+
+@pytest.mark.parametrize("space", [{"lr": [0, 1]}, {"lr": [2, 1]}, {"momentum": [0.5, 1]}, {"lr": [1]}])
+def test_a_space_that_is_none_is_refused(space: dict[str, list[float]]) -> None:
+    with pytest.raises(ValueError, match="ranges of factors"):
+        draw(config(), 1, space)
+
+
+def test_words_that_are_not_the_benchmarks_go_to_its_runs() -> None:
+    words = ["suite=cawa", "seeds=2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    made = arranged([*words, "data.root=/a b/it's", "data.bands.s2=[B04,B08]"])
+    assert made[:4] == words
+    cfg = config(*made, name="benchmark")
+    assert list(cfg.overrides) == ["data.root=/a b/it's", "data.bands.s2=[B04,B08]"]
+    assert arranged(words) == words
+
+
+def test_a_mistyped_word_is_said_once_and_before_any_run() -> None:
+    with pytest.raises(Exception, match="max_epoch"):
+        check(config(*arranged(["trainer.max_epoch=3"]), name="benchmark"))
+
+
+@pytest.mark.parametrize("name", names("suite"))
+def test_suites_name_shifts_that_exist_and_say_where_numbers_come_from(name: str) -> None:
+    suite = build("suite", name)
+    assert set(suite.shifts) <= set(names("shift"))
+    for job in jobs(suite, [], 1, 1):
+        if job.method == "source_only":
+            config(*overrides(job, suite, [], "source_val", SPACE))
+    assert all(p.source and p.note for p in suite.published)
+
+
+# -- what runs leave ---------------------------------------------------------------------------------------------------
+
+
+def leave(place: Path, version: str = "d1", score: float = 0.5) -> None:
+    """A finished run, made up."""
+    place.mkdir(parents=True)
+    (place / "report.json").write_text(json.dumps({"version": "1", "data_version": version, "seconds": 1.0}))
+    frame = pd.DataFrame({"epoch": [0, 1], "val/EE": [0.5, 0.6], "closed_macro_f1/EE": [0.5, score]})
+    frame.to_parquet(place / "candidates.parquet")
+
+
+def test_results_on_different_data_do_not_share_a_table(tmp_path: Path) -> None:
+    planned = jobs(SUITE, ["coral"], 1, 1)
+    for job in planned:
+        leave(job.place(tmp_path), "old" if job.method == "coral" else "new")
+    with pytest.raises(MixedDataError, match=r"new: e\.g\. source_only.*old: e\.g\. coral|old: e\.g\. coral.*new"):
+        collect(planned, tmp_path)
+
+
+def test_every_way_to_fail_has_a_reason(tmp_path: Path) -> None:
+    planned = jobs(SUITE, ["coral"], 1, 1)
+    good, nan, error, bare, absent = planned
+    leave(good.place(tmp_path))
+    leave(nan.place(tmp_path), score=float("nan"))
+    error.place(tmp_path).mkdir(parents=True)
+    (error.place(tmp_path) / "failure.json").write_text('{"error": "ValueError: no"}')
+    leave(bare.place(tmp_path))
+    (bare.place(tmp_path) / "candidates.parquet").unlink()
+    found = collect(planned, tmp_path)
+    reasons = found.runs.set_index("method")["error"]
+    assert reasons[good.method] == ""
+    assert "not a number in 1 of 2 epochs" in reasons[nan.method]
+    assert reasons[error.method] == "ValueError: no"
+    assert "no checkpoint was kept" in reasons[bare.method]
+    assert reasons[absent.method] == "not run"
+    assert set(found.candidates["method"]) == {good.method}
+    with pytest.raises(ValueError, match="none of 5 runs"):
+        collect(planned, tmp_path / "elsewhere")
+
+
+def test_a_failing_run_is_written_down_and_a_later_success_takes_it_back(tmp_path: Path) -> None:
+    words = ["method=coral", "trainer.keep=all", "resume=auto", *QUICK]
+    run_job([*words, "data.classes=[cheese]"], tmp_path, 1)
+    assert "cheese" in json.loads((tmp_path / "failure.json").read_text())["error"]
+    run_job(words, tmp_path, 1)
+    assert not (tmp_path / "failure.json").exists()
+    assert (tmp_path / "candidates.parquet").exists()
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    before = (tmp_path / "report.json").stat().st_mtime_ns
+    run_job(words, tmp_path, 1)
+    assert (tmp_path / "report.json").stat().st_mtime_ns == before, "a finished run was run again"
