@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Before torch is imported: idle OpenMP threads that spin make a busy machine many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,12 +29,12 @@ OWN_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp")
 FLAGS = ("-h", "--help", "--hydra-help", "--version", "-m", "--multirun", "-c", "--cfg", "--info", "--package", "-p")
 
 
-def launch(verb: str, work: Callable[[DictConfig], None]) -> None:
+def launch(verb: str, work: Callable[[DictConfig], Any]) -> None:
     """Run one verb from the command line.
 
     Args:
         verb: Name of its config (``configs/<verb>.yaml``).
-        work: What to do with the composed config.
+        work: What to do with the composed config; what it returns is the objective of a sweeper (Optuna).
     """
     arguments = sys.argv[1:]
     try:
@@ -45,9 +45,9 @@ def launch(verb: str, work: Callable[[DictConfig], None]) -> None:
             if not any(a in FLAGS for a in arguments):
                 compose(verb, overrides)
 
-        def guarded(cfg: DictConfig) -> None:
+        def guarded(cfg: DictConfig) -> Any:
             try:
-                work(cfg)
+                return work(cfg)
             except Exception as error:
                 stop(error)
 

@@ -15,6 +15,7 @@ if __name__ == "__main__":
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import Tensor
 
@@ -24,11 +25,22 @@ if TYPE_CHECKING:
     from .task import AdaptationTask
 
 
-OF_TRAINING = ("seconds", "parcels_per_second", "peak_memory_mb", "forwards_per_step", "resumed", "version")
+OF_TRAINING = (
+    "seconds",
+    "parcels_per_second",
+    "peak_memory_mb",
+    "forwards_per_step",
+    "selection_score",
+    "resumed",
+    "version",
+)
 
 
 def evaluate_run(
-    folder: Path | str, checkpoint: str = "best", data_changes: Mapping[str, Any] | None = None
+    folder: Path | str,
+    checkpoint: str = "best",
+    data_changes: Mapping[str, Any] | None = None,
+    companion: Path | str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run directory again.
 
@@ -36,6 +48,7 @@ def evaluate_run(
         folder: The run directory.
         checkpoint: ``best`` or ``last``.
         data_changes: Data options that differ from the run's, e.g. ``{"root": "/where/it/lies/now"}``.
+        companion: Run directory of ``method=source_only`` on the same shift: the page then warns of negative transfer.
 
     Returns:
         What ``report.json`` holds afterwards.
@@ -56,7 +69,20 @@ def evaluate_run(
     config["data"] = {**config["data"], **(data_changes or {})}
     task, data = build_task(config)
     with occupy(folder):
-        return evaluate_task(task, data, folder, checkpoint, earlier(folder))
+        return evaluate_task(task, data, folder, checkpoint, earlier(folder), beside(companion))
+
+
+def beside(companion: Path | str | None) -> dict[str, Any] | None:
+    """The report of the run to compare with."""
+    import json
+
+    if companion is None:
+        return None
+    path = Path(companion) / "report.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"companion={companion} is no finished run (it has no report.json)")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 def earlier(folder: Path) -> dict[str, Any]:
@@ -69,9 +95,14 @@ def earlier(folder: Path) -> dict[str, Any]:
 
 
 def evaluate_task(
-    task: AdaptationTask, data: DomainDataModule, folder: Path, checkpoint: str, facts: Mapping[str, Any]
+    task: AdaptationTask,
+    data: DomainDataModule,
+    folder: Path,
+    checkpoint: str,
+    facts: Mapping[str, Any],
+    companion: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Load a checkpoint into a built task, score every domain's test split, write report, predictions and figures.
+    """Load a checkpoint into a built task, score every domain's test split, write report, predictions, figures, page.
 
     Opens the target's labels, and writes so into ``audit.jsonl``.
     """
@@ -92,11 +123,20 @@ def evaluate_task(
 
             score_candidates(task, data, folder)
             load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
-        return _score(task, data, folder, {"checkpoint": checkpoint, "labels_opened": count, **facts})
+        facts = {"checkpoint": checkpoint, "labels_opened": count, **facts}
+        report, predictions = _score(task, data, folder, facts)
+        if config["figures"]:
+            from .report.figures import draw
+            from .report.html import write_run_page
+
+            draw(folder / "figures", data, predictions, report)
+            write_run_page(folder, report, data, predictions, companion)
+        return report
 
 
-def _score(task: AdaptationTask, data: DomainDataModule, folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    from .report.figures import draw
+def _score(
+    task: AdaptationTask, data: DomainDataModule, folder: Path, facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], pd.DataFrame]:
     from .report.predictions import write_predictions
     from .report.run import temperature_facts, write_report
 
@@ -106,9 +146,7 @@ def _score(task: AdaptationTask, data: DomainDataModule, folder: Path, facts: Ma
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
     predictions = write_predictions(folder / "predictions.parquet", data, said, threshold, scale["temperature"])
     report = write_report(folder / "report.json", task, data, predictions, {**scale, **facts})
-    if task.card["config"]["figures"]:
-        draw(folder / "figures", data, predictions, report)
-    return report
+    return report, predictions
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -230,7 +268,8 @@ def main(cfg: DictConfig) -> None:
         raise ValueError("say which run: python -m eo_adapt.evaluate run=<run directory>")
     changes = OmegaConf.to_container(cfg.data, resolve=True)
     assert isinstance(changes, dict)  # noqa: S101  (evaluate.yaml says so)
-    show(evaluate_run(cfg.run, cfg.checkpoint, {str(k): v for k, v in changes.items()}), Path(cfg.run))
+    changed = {str(k): v for k, v in changes.items()}
+    show(evaluate_run(cfg.run, cfg.checkpoint, changed, cfg.companion or None), Path(cfg.run))
 
 
 if __name__ == "__main__":

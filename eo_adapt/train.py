@@ -86,6 +86,7 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
     # Of a resumed run only this last part was timed; of one that was finished already, nothing.
     steps = (trainer.global_step - before) * trainer.accumulate_grad_batches
     facts = {**costs(meter, data, steps), "resumed": resumed} if steps else earlier(folder)
+    facts["selection_score"] = task.final_scores()[task.chosen()]
     return evaluate_task(task, data, folder, "best", facts)
 
 
@@ -100,8 +101,13 @@ def costs(meter: Meter, data: DomainDataModule, steps: int) -> dict[str, float]:
     }
 
 
-def main(cfg: DictConfig) -> None:
-    """What the command line runs."""
+def main(cfg: DictConfig) -> float:
+    """What the command line runs.
+
+    Returns:
+        Score of the chosen checkpoint by the criterion that chose it: what a hyper-parameter sweep maximises, without
+        target labels.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     from .registry import GROUPS, with_choices
@@ -117,6 +123,7 @@ def main(cfg: DictConfig) -> None:
         print(f"{stop}; continue with the same command and resume=auto hydra.run.dir={folder}", file=sys.stderr)
         sys.exit(stop.exit_code)
     show(report, folder)
+    return float(report["selection_score"])
 
 
 if __name__ == "__main__":

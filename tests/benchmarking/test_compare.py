@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -43,6 +43,7 @@ def runs_of(candidates: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(error="", seconds=2.0, peak_memory_mb=5.0, forwards_per_step=2.0, resumed=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_the_interval_of_one_scenario_is_students(values: list[float]) -> None:
     mean, half = interval(values, ["a"] * len(values))
