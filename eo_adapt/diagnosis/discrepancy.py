@@ -117,24 +117,25 @@ def _pairs(a: Mass, b: Mass) -> float:
     return float((a.features.sum(0) @ b.features.sum(0) - (a.features * b.features).sum()) / weight)
 
 
-def mix(means: Floats, present: Floats, goal: Floats) -> Floats:
+def mix(means: Floats, present: Floats, goal: Floats, hold: float = 0.0) -> Floats:
     """Shares on the simplex whose mixture of class means comes closest to ``goal``: kernel mean matching of classes.
 
-    min over w of ||sum_c w_c mean_c - goal||^2 (Zhang et al. 2013, eq. 6; Iyer et al. 2014, eq. 5).
+    min over w of ||sum_c w_c mean_c - goal||^2 + hold * sum_c (w_c - p_c)^2 / p_c, p the present shares. Without the
+    second term: Zhang et al. 2013, eq. 6; Iyer et al. 2014, eq. 5.
 
     Args:
         means: (K, F).
         present: (K,) parcels of each class; a class without any gets share 0.
         goal: (F,).
+        hold: How strongly shares are held to the present ones.
     """
     use = present > 0
-    m = means[use]
-    gram = m @ m.T
-    value, vector = np.linalg.eigh(gram)
+    m, p = means[use], present[use] / present[use].sum()
+    value, vector = np.linalg.eigh(m @ m.T + hold * np.diag(1 / p))
     value = np.maximum(value, 1e-9 * value.max())
     root = np.sqrt(value)[:, None] * vector.T
     heavy = 1e3 * np.sqrt(value.max())  # the row that makes the shares sum to one
-    right = (vector.T @ (m @ goal)) / np.sqrt(value)
+    right = vector.T @ (m @ goal + hold) / np.sqrt(value)
     found, _ = nnls(np.vstack([root, np.full((1, len(m)), heavy)]), np.append(right, heavy))
     shares = np.zeros(len(means))
     shares[use] = found / found.sum()

@@ -8,14 +8,16 @@ from itertools import combinations
 
 import numpy as np
 
+from .blocks import spread
 from .discrepancy import squared_distance
 from .profiles import Floats, Ints, Mask
-from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY, Comparison, Half, Repair, by_block, fit, halves, judge
+from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY, Comparison, Half, Repair, by_block, fit, judge
 from .scene import Dates, Scene
 
 GAPS = "gaps"
 FOLDS = 5  # random halvings of the blocks
 NULLS = 40
+SMALL = 0.01  # of the distance of two classes, or of dates (at most 2): less is real, perhaps, but costs nothing
 SIMPLER = 0.75  # of what the best repair removes is enough for one with fewer free numbers to be preferred
 PLAIN_FIRST = (CALENDAR, PRIVATE, RADIOMETRY, PRIORS)  # free numbers: 1; at most 1; 2 a band; 1 a class
 
@@ -116,12 +118,15 @@ def explain(scene: Scene, seed: int, folds: int = FOLDS, nulls: int = NULLS) -> 
         PRIORS: len(scene.names) > 1,
     }
     possible = [cause for cause in PLAIN_FIRST if there[cause]]
-    repairs = Repairs(c, [halves([scene.block, scene.target_block], scene.blocks, rng) for _ in range(folds)])
+    repairs = Repairs(c, [spread([scene.block, scene.target_block], scene.blocks, 2, rng) for _ in range(folds)])
     null = null_of(scene, possible, rng, nulls)
     profiles = squared_distance(c.source(c.home, False).mass(), by_block(c.target, c.block, scene.blocks))
     dates, gaps = thin_out(scene.dates, scene.target_dates, scene.block, scene.target_block, scene.blocks, profiles)
-    chosen = choose(repairs, possible, null) if profiles > null["profiles"] else {}
-    extra = {**chosen, **({GAPS: gaps} if dates > null["dates"] and gaps > null[GAPS] else {})}
+    classes = class_distance(scene)
+    least = {cause: max(null[cause], SMALL * classes) for cause in possible}
+    chosen = choose(repairs, possible, least) if profiles > max(null["profiles"], SMALL * classes) else {}
+    gaps_count = dates > max(null["dates"], SMALL) and gaps > max(null[GAPS], SMALL)
+    extra = {**chosen, **({GAPS: gaps} if gaps_count else {})}
     order = sorted(extra, key=lambda cause: -extra[cause])
     alone = {cause: repairs.left() - repairs.left(cause) for cause in possible} | {GAPS: gaps}
     causes = {
@@ -135,7 +140,7 @@ def explain(scene: Scene, seed: int, folds: int = FOLDS, nulls: int = NULLS) -> 
         dates,
         null["profiles"],
         null["dates"],
-        class_distance(scene),
+        classes,
         causes,
         repairs.left(*chosen),
         move,
@@ -144,17 +149,18 @@ def explain(scene: Scene, seed: int, folds: int = FOLDS, nulls: int = NULLS) -> 
     )
 
 
-def choose(repairs: Repairs, possible: Sequence[str], null: Mapping[str, float]) -> dict[str, float]:
+def choose(repairs: Repairs, possible: Sequence[str], least: Mapping[str, float]) -> dict[str, float]:
     """Cause -> what its repair removes at its step, in the order of choice.
 
-    At each step the repair with fewest free numbers is taken among those that remove more than their null and at least
-    ``SIMPLER`` of what the best does: many shares can imitate a moved calendar, a moved calendar cannot imitate them.
+    At each step the repair with fewest free numbers is taken among those that remove more than the ``least`` that
+    counts and at least ``SIMPLER`` of what the best does: many shares can imitate a moved calendar, a moved calendar
+    cannot imitate them.
     """
     chosen: dict[str, float] = {}
     while True:
         now = repairs.left(*chosen)
         gains = {cause: now - repairs.left(*chosen, cause) for cause in possible if cause not in chosen}
-        gains = {cause: gain for cause, gain in gains.items() if gain > max(0.0, null[cause])}
+        gains = {cause: gain for cause, gain in gains.items() if gain > least[cause]}
         if not gains:
             return chosen
         enough = SIMPLER * max(gains.values())
@@ -192,7 +198,7 @@ def null_of(scene: Scene, possible: Sequence[str], rng: np.random.Generator, nul
 
 def _null_once(scene: Scene, half: Mask, possible: Sequence[str], rng: np.random.Generator) -> dict[str, float]:
     c, there, block = scene.null(half), half[scene.block], scene.block
-    repairs = Repairs(c, [halves([block[~there], block[there]], scene.blocks, rng)])
+    repairs = Repairs(c, [spread([block[~there], block[there]], scene.blocks, 2, rng)])
     profiles = squared_distance(c.source(c.home, False).mass(), by_block(c.target, c.block, scene.blocks))
 
     def pick(mask: Mask) -> Dates:

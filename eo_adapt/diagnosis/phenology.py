@@ -1,8 +1,9 @@
 """By how many days the target's season is later than the source's, without target labels.
 
-The source's calendar is moved day by day and the squared distance to the target is measured at each move, twice: with
-the source's class shares as they are, and with shares fitted anew at each move. The second is what is reported: more
-winter wheat and an earlier season both make the average field green earlier, and only the second curve can tell.
+The source's calendar is moved and the distance to the target is measured at each move, after gain and offset of each
+band were matched, so that a greener domain is no later one. More winter wheat and an earlier season both make the
+average field green earlier. The shares of the classes are therefore fitted anew at each move, but held to the source's:
+entirely free shares imitate any calendar where classes are many and bands few.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .discrepancy import Mass, Sums, mix, squared_distance
-from .profiles import Floats, Ints
+from .blocks import redraw
+from .discrepancy import Sums, mix, squared_distance
+from .explain import class_distance
+from .profiles import Floats
 from .repairs import by_block
 from .scene import Scene
 
 DRAWS = 60
+HOLD = 0.1  # how strongly shares are held, in mean squared distances of two classes
 FEW = 15  # parcels of a class on each side, below which its own shift is not estimated
 
 
@@ -29,8 +33,8 @@ class Calendar:
         low: 2.5 % quantile over draws of blocks.
         high: 97.5 % quantile.
         moves: (D,) candidate days.
-        curve: (D,) squared distance with shares fitted at each move.
-        as_is: (D,) squared distance with the source's shares.
+        curve: (D,) what is minimised: squared distance with shares fitted at each move, plus what the fit costs.
+        as_is: (D,) unbiased squared distance with the source's shares.
     """
 
     days: float
@@ -52,37 +56,25 @@ def calendar(scene: Scene, seed: int, draws: int = DRAWS) -> Calendar | None:
     if len(scene.moves) < 3:
         return None
     rng = np.random.default_rng(seed)
+    hold = HOLD * class_distance(scene)
     goal = by_block(scene.target_features, scene.target_block, scene.blocks)
-    curve = np.array([_with_shares(s, goal, None) for s in scene.plain])
-    as_is = np.array([squared_distance(s.mass(), goal) for s in scene.plain])
+    curve = np.array([_misfit(s, goal.mean(), hold, None) for s in scene.matched])
+    as_is = np.array([squared_distance(s.mass(), goal) for s in scene.matched])
     found = []
     for _ in range(draws):
         factor = redraw([scene.block, scene.target_block], scene.blocks, rng)
-        again = goal.times(factor)
-        found.append(lowest(scene.moves, np.array([_misfit(s, again, factor) for s in scene.plain])))
+        again = goal.times(factor).mean()
+        found.append(lowest(scene.moves, np.array([_misfit(s, again, hold, factor) for s in scene.matched])))
     low, high = np.quantile(found, [0.025, 0.975])
     return Calendar(lowest(scene.moves, curve), float(low), float(high), scene.moves, curve, as_is)
 
 
-def _with_shares(source: Sums, goal: Mass, factor: Floats | None) -> float:
+def _misfit(source: Sums, goal: Floats, hold: float, factor: Floats | None) -> float:
+    """Squared distance of the means plus the cost of the shares; its bias hardly depends on the move."""
     means, n = source.means(factor)
-    return squared_distance(source.mass(mix(means, n, goal.mean()), factor), goal)
-
-
-def _misfit(source: Sums, goal: Mass, factor: Floats) -> float:
-    """Plain squared distance of the means: its bias hardly depends on the move, and it is quick."""
-    means, n = source.means(factor)
-    return float(np.square(mix(means, n, goal.mean()) @ means - goal.mean()).sum())
-
-
-def redraw(domains: list[Ints], blocks: int, rng: np.random.Generator) -> Floats:
-    """(J,) how often each block is drawn when each domain draws as many of its own blocks as it has."""
-    factor = np.zeros(blocks)
-    for mine in domains:
-        own = np.unique(mine)
-        own = own[factor[own] == 0]  # blocks that both domains lie in are drawn once
-        np.add.at(factor, rng.choice(own, len(own)) if len(own) else own, 1.0)
-    return factor
+    shares, there = mix(means, n, goal, hold), n > 0
+    cost = np.square(shares - n / n.sum())[there] @ (n.sum() / n[there])
+    return float(np.square(shares @ means - goal).sum() + hold * cost)
 
 
 def lowest(moves: Floats, curve: Floats) -> float:
@@ -104,5 +96,5 @@ def per_class(scene: Scene, labels: np.ndarray) -> dict[str, float]:
             continue
         goal = by_block(scene.target_features[rows], scene.target_block[rows], scene.blocks)
         only = (np.arange(len(scene.names)) == k).astype(float)
-        found[name] = lowest(scene.moves, np.array([squared_distance(s.mass(only), goal) for s in scene.plain]))
+        found[name] = lowest(scene.moves, np.array([squared_distance(s.mass(only), goal) for s in scene.matched]))
     return found

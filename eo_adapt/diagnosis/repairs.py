@@ -155,13 +155,3 @@ def judge(half: Half, repairs: frozenset[str], fitted: Repair) -> float:
     shares = np.where(n > 0, fitted.shares, 0.0) if PRIORS in repairs else _shares(half.c, repairs, means, n, n)
     shares = shares if shares.sum() > 0 else n
     return squared_distance(source.mass(shares / shares.sum(), half.inside), half.goal(fitted.removed))
-
-
-def halves(domains: Sequence[Ints], blocks: int, rng: np.random.Generator) -> Ints:
-    """(J,) part 0 or 1 of each block; each domain's blocks (N,) are split in half."""
-    fold = np.full(blocks, -1, np.int64)
-    for mine in domains:
-        free = np.unique(mine)
-        free = rng.permutation(free[fold[free] < 0])
-        fold[free] = (np.arange(len(free)) + rng.integers(2)) % 2
-    return fold

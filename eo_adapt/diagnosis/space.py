@@ -1,8 +1,9 @@
-"""The space in which domains are compared: where classes lie apart and parcels of one class lie close together.
+"""The space in which domains are compared: the directions in which the source's classes lie apart.
 
-Raw bins are mostly noise that all parcels share, and a distance in them sees little else. So: standardise each band,
-keep the leading directions of all parcels together (also those that only the target has), and scale them by the
-spread *within* the source's classes. One unit is then what parcels of one class differ by.
+Raw bins are mostly noise that all parcels share, and a distance in them sees little else; much of what it sees costs a
+classifier nothing. So: standardise each band, keep the leading directions of all parcels together, scale them by the
+spread *within* the source's classes (one unit is then what parcels of one class differ by), and of these keep the ones
+that tell the classes apart (Fisher 1936; Rao 1948).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 
 from .profiles import Floats, Ints
 
-DIRECTIONS = 20  # more add noise: with 40, domains that differ in nothing began to look different
-FLOOR = 0.5  # of the mean spread: where the source happens not to vary, the target may
+DIRECTIONS = 20  # leading ones; with 40, domains that differ in nothing began to look different
+FEWEST = 5  # with fewer directions between classes than this, leading ones are taken as they are
+FLOOR = 0.2  # of the mean spread: where the source happens not to vary, the target may
 SHRINK = 0.1  # of the within-class covariance towards its diagonal
 RANDOM_FEATURES = 256
 NARROW = 0.25  # of the median squared distance: narrow enough to see classes, not only means
@@ -30,12 +32,14 @@ class Space:
         std: (C,) of the source.
         centre: (B * C,) subtracted after standardising.
         turn: (B * C, D) the directions, scaled.
+        wide: (B * C, E) the leading directions, scaled, whether they tell classes apart or not.
     """
 
     mean: Floats
     std: Floats
     centre: Floats
     turn: Floats
+    wide: Floats
 
     @classmethod
     def fit(cls, source: Floats, labels: Ints, target: Floats, directions: int = DIRECTIONS) -> Space:
@@ -53,15 +57,27 @@ class Space:
         centre = together.mean(0)
         _, size, axes = np.linalg.svd(together - centre, full_matrices=False)
         kept = min(directions, int((size > 1e-6 * size[0]).sum()))
+        classes = len(np.unique(labels))
+        if classes <= FEWEST:
+            kept = min(kept, FEWEST)
         lead = axes[:kept].T
-        spread = within_covariance((flat[0] - centre) @ lead, labels)
-        value, vector = np.linalg.eigh(spread)
-        return cls(mean, std, centre, lead @ vector / np.sqrt(np.maximum(value, FLOOR * value.mean())))
+        rows = (flat[0] - centre) @ lead
+        value, vector = np.linalg.eigh(within_covariance(rows, labels))
+        scaled = vector / np.sqrt(np.maximum(value, FLOOR * value.mean()))
+        apart = class_directions(rows @ scaled, labels)[:, : max(classes - 1, FEWEST)]
+        return cls(mean, std, centre, lead @ scaled @ apart, lead @ scaled)
 
-    def __call__(self, profiles: Floats) -> Floats:
-        """(N, B, C) -> (N, D)."""
+    def __call__(self, profiles: Floats, wide: bool = False) -> Floats:
+        """(N, B, C) -> (N, D), or (N, E) in all leading directions."""
         flat = ((profiles - self.mean) / self.std).reshape(len(profiles), -1)
-        return np.asarray((flat - self.centre) @ self.turn)
+        return np.asarray((flat - self.centre) @ (self.wide if wide else self.turn))
+
+
+def class_directions(rows: Floats, labels: Ints) -> Floats:
+    """(D, D) orthonormal columns, those along which the class means spread most first."""
+    classes, at, n = np.unique(labels, return_inverse=True, return_counts=True)
+    means = np.stack([rows[at == k].mean(0) for k in range(len(classes))]) - rows.mean(0)
+    return np.asarray(np.linalg.eigh((means * n[:, None]).T @ means)[1][:, ::-1])
 
 
 def within_covariance(rows: Floats, labels: Ints, shrink: float = SHRINK) -> Floats:

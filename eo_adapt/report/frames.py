@@ -71,7 +71,7 @@ def facts(report: Report, chosen: int | None, simulated: bool) -> dict[str, str]
         "seed": str(report["seed"]),
         "checkpoint": f"epoch {chosen}" if chosen else report.get("checkpoint", ""),
         "chosen by": report["selector"],
-        "target labels used": "yes: upper bound" if report["uses_target_labels"] else "no",
+        "target labels used": "yes" if report["uses_target_labels"] else "no",
         "parameters": f"{report['parameters']:,d}",
         "training": f"{report['seconds']:.0f} s" if "seconds" in report else "",
         "version": report["version"],

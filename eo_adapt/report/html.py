@@ -74,7 +74,8 @@ def lead(run: Run) -> str:
     sources, targets = (f"{count(len(names[role]), role)} ({listing(names[role])})" for role in ("source", "target"))
     way = f"Encoder {report['encoder'] or 'of its own'}, trained by {report['method'] or 'a method of its own'},"
     if run.data.oracle:
-        told = f"{way} learnt from labels of {targets} itself."
+        labels = f"{run.data.shots} labels a class" if run.data.shots else "labels"
+        told = f"{way} learnt from {labels} of {targets} itself."
     elif not names["target"]:
         told = f"{way} learnt from labels of {sources}; there is no target."
     elif run.data.targets_in_fit:
@@ -86,7 +87,7 @@ def lead(run: Run) -> str:
     scored = f" Macro-F1 of the shared classes on unseen test parcels: {', '.join(scores)}." if scores else ""
     if len(scores) == 2:
         gap = means["target"] - means["source"]
-        scored = scored[:-1] + f", {abs(gap):.3f} {'lower' if gap < 0 else 'higher'}."
+        scored = scored[:-1] + (f", {abs(gap):.3f} {'lower' if gap < 0 else 'higher'}." if abs(gap) >= 5e-4 else ".")
     by = "it is the last" if report["selector"] == "last" else f"it was chosen by {report['selector']}"
     epoch = f" Epoch {run.chosen} of {max(len(run.metrics), run.chosen)} was scored; {by}." if run.chosen else ""
     return f"{told}{scored}{epoch}"

@@ -80,7 +80,7 @@ def target_labels(report: Report) -> list[str]:
         targets = list(_of(report, "target"))
         found.append(
             f"Labels of {count(len(targets), 'target domain')} ({listing(targets)}) took part in training or "
-            "selection: this is an upper bound, not a result of adaptation."
+            "selection: a yardstick for adaptation, not a result of it."
         )
     if (times := report.get("labels_opened") or 0) > 1:
         found.append(
@@ -133,9 +133,10 @@ def absent_classes(report: Report) -> list[str]:
     counts = {} if target is None else dict(zip(names, target.sum(1).tolist(), strict=True))
     if private := classes["target_private"]:
         lost = counts["unknown"] if "unknown" in counts else sum(counts.get(name, 0) for name in private)
+        best = "can only be right as unknown" if "unknown" in counts else "cannot be right"
         found.append(
             f"{count(len(private), 'class', 'classes')} of the targets not learnt, too few or none in the sources: "
-            f"{listing(private)}; {lost} test parcels cannot be right."
+            f"{listing(private)}; {lost} test parcels {best}."
         )
     if (private := classes["source_private"]) and source is not None and target is not None:
         found.append(f"{count(len(private), 'class', 'classes')} of the sources alone: {listing(private)}.")

@@ -37,9 +37,9 @@ def sections(text: str) -> list[str]:
 )
 def test_any_number_of_classes_and_domains(tmp_path: Path, classes: int, domains: int, parcels: int) -> None:
     made = made_up(tmp_path, classes, domains, parcels)
-    start = time.monotonic()
+    start = time.process_time()
     text = page_of(made)
-    assert time.monotonic() - start < 120
+    assert time.process_time() - start < 60, "seconds of one core"
     assert len(text) < 10_000_000
     assert sections(text)[0] == "Result"
     rows = text.split("Scores on the test parcels")[1].split("</table>")[0].count("<tr>") - 1
@@ -51,6 +51,7 @@ def test_any_number_of_classes_and_domains(tmp_path: Path, classes: int, domains
 def test_the_first_paragraph_says_what_happened(tmp_path: Path) -> None:
     made = made_up(tmp_path)
     text = page_of(made)
+    assert not {"Confidence", "Areas", "Training and choice of the checkpoint"} & set(sections(text))
     first = text.split('<p class="lead">')[1].split("</p>")[0]
     assert "1 source (&lt;b&gt;region 0&lt;/b&gt;) and adapted to 1 target (region 1) without labels" in first
     for name in ("<b>region 0</b>", "region 1"):
@@ -70,6 +71,8 @@ def test_the_first_paragraph_of_other_kinds_of_runs(tmp_path: Path) -> None:
     assert "it is the last" in said()
     made.data.oracle = True
     assert "learnt from labels of 1 target (region 1) itself" in said()
+    made.data.shots = 5
+    assert "learnt from 5 labels a class of 1 target" in said()
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
@@ -101,7 +104,6 @@ def test_nobody_has_labels(tmp_path: Path) -> None:
 
 def test_calibration_and_areas_are_shown_where_the_report_has_them(tmp_path: Path) -> None:
     made = made_up(tmp_path)
-    assert not {"Confidence", "Areas"} & set(sections(page_of(made)))
     bins = [
         {"lower": 0.0, "upper": 0.5, "count": 0, "confidence": None, "accuracy": None},
         {"lower": 0.5, "upper": 1.0, "count": 9, "confidence": 0.8, "accuracy": 0.6},
@@ -127,7 +129,6 @@ def test_calibration_and_areas_are_shown_where_the_report_has_them(tmp_path: Pat
 
 def test_what_lies_in_the_folder_is_used(tmp_path: Path) -> None:
     made = made_up(tmp_path)
-    assert "Training" not in " ".join(sections(page_of(made)))
     table = pd.DataFrame(
         {
             "epoch": [0, 0, 1, 1, 2, 2],
@@ -163,9 +164,9 @@ def test_target_labels_and_a_companion_are_told(tmp_path: Path) -> None:
     better = {"domains": {"region 1": {"closed_macro_f1": 0.99}}}
     text = page_of(made, companion=better)
     top = text.split("<main")[0]
-    assert "upper bound" in top
+    assert "a yardstick for adaptation" in top
     assert "Negative transfer in 1 target domain" in top
-    assert "yes: upper bound" in text
+    assert "<dt>target labels used</dt><dd>yes</dd>" in text
 
 
 def test_png_figures_of_odd_names(tmp_path: Path) -> None:

@@ -129,6 +129,11 @@ def test_private_classes() -> None:
     found = texts(report(classes=classes))
     assert any("1 class of the targets not learnt" in t and "wheat; 100 test parcels" in t for t in found)
     assert any("1 class of the sources alone: rye" in t for t in found)
+    opened = report(classes=classes)
+    for d in opened["domains"].values():
+        d["confusion"] = {**d["confusion"], "classes": ["oats", "rye", "unknown"]}
+    told = texts(opened, frame=predictions(report()))
+    assert any("wheat; 100 test parcels can only be right as unknown" in t for t in told)
 
 
 def test_negative_transfer_needs_a_companion_that_is_better() -> None:
