@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ def write_all(found: Collected, suite: Suite, selector: str, folder: Path, comma
         "seeds": int(found.runs["seed"].nunique()),
         "trials": int(found.runs["trial"].nunique()),
     }
-    tables = {name: json.loads(made[name].to_json(orient="records")) for name in ("table", "selectors", "results")}
+    short = {**made, "results": results[results["selector"] == selector]}  # the parquet has those of all selectors
+    tables = {name: json.loads(short[name].to_json(orient="records")) for name in ("table", "selectors", "results")}
     failures = json.loads(found.runs[found.runs["error"] != ""].to_json(orient="records"))
     write_text(folder / "benchmark.json", json.dumps({**about, **tables, "failures": failures}, indent=1))
     write_text(folder / "table.md", markdown(made, about))
@@ -117,10 +118,28 @@ def spell(value: Any, kind: str, half: float = float("nan")) -> str:
         return value
     if value is None or value != value:
         return MISSING
-    unit = {"points": 100, "signed": 100, "percent": 100}.get(kind, 1)
-    form = {"points": ".1f", "signed": "+.1f", "percent": ".0f", "number": ".2f", "whole": ",.0f", "count": ".0f"}[kind]
-    text = f"{unit * value:{form}}" + (" %" if kind == "percent" else "")
+    unit = SCALE.get(kind, 1)
+    text = f"{unit * value:{FORMAT[kind]}}" + (" %" if kind == "percent" else "")
     return text + (f" ± {unit * half:.1f}" if half == half else "")
+
+
+SCALE = {"points": 100, "signed": 100, "percent": 100}
+FORMAT = {"points": ".1f", "signed": "+.1f", "percent": ".0f", "number": ".2f", "whole": ",.0f", "count": ".0f"}
+
+
+def numbers(table: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Some columns of the table as numbers, so that a page can sort them, and how each is spelt."""
+    out: dict[str, Any] = {}
+    formats = {}
+    for column in columns:
+        heading, kind = COLUMNS[column]
+        unit = SCALE.get(kind, 1)
+        heading += ", %" if kind == "percent" else ""
+        out[heading] = table[column] if not kind else unit * table[column].astype(float)
+        formats[heading] = FORMAT.get(kind, "")
+        if f"{column}_ci" in table:
+            out[f"± {heading}"], formats[f"± {heading}"] = unit * table[f"{column}_ci"].astype(float), ".1f"
+    return pd.DataFrame(out), formats
 
 
 def as_markdown(frame: pd.DataFrame) -> str:

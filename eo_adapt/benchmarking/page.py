@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..report.citations import CITED, data_entries, library
 from ..report.page import Page
 from .compare import own_selector
 from .suite import Suite
@@ -16,6 +17,14 @@ from .suite import Suite
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SCORES = ("method", "score", "worst", "difference", "win_rate", "gap_closed", "ece", "source_retained", "failed")
+CHOICE = (
+    "method", "selector", "oracle", "regret", "rank_correlation", "a_distance", "seconds", "peak_memory_mb",
+    "forwards_per_step",
+)  # fmt: skip
+REGRET = ("score", "regret", "regret_ci", "worst_regret")
+SELECTORS = {"regret_ci": "± regret", "worst_regret": "worst regret", "rank_correlation": "rank corr."}
+TENTHS = {"score": ".1f", "regret": ".1f", "± regret": ".1f", "worst regret": ".1f", "rank corr.": ".2f"}
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"  # Okabe and Ito; told apart by all
 
 
@@ -28,24 +37,28 @@ def write_page(path: Path, made: Mapping[str, pd.DataFrame], suite: Suite, about
         suite: What ran.
         about: Command, versions, machine, counts.
     """
-    from .output import EXPLAINED, by_shift, selectors_spelt, spelt
+    from .output import EXPLAINED, numbers
 
     table, results, runs, selector = made["table"], made["results"], made["runs"], about["selector"]
     page = Page(f"Benchmark: {suite.title}", lead(table, about))
     for warning in warnings(made, about):
         page.warn(warning)
     page.section("Methods")
-    page.table(spelt(table), "Every method by the same selector", note=EXPLAINED)
+    page.table(*_args(numbers(table, SCORES), "What every method reaches, points"), note=EXPLAINED)
     page.figure(
         differences(results, selector),
         "Dots: difference of each method to source_only on each shift and seed; bars: mean over each shift.",
         "Paired differences to source_only, points; each dot is one shift and seed",
     )
+    page.table(*_args(numbers(table, CHOICE), "Who chose, and what it cost"))
     page.section("By shift")
-    page.table(by_shift(results, selector), "Score, mean over seeds ± 95 % interval over seeds, points")
+    chosen = results[results["selector"] == selector].assign(points=lambda r: 100 * r["score"].astype(float))
+    means = chosen.pivot_table(index="shift", columns="method", values="points", sort=False).reset_index()
+    page.table(means, "Score, mean over seeds, points", dict.fromkeys(map(str, means.columns[1:]), ".1f"))
     page.section("Selectors", "Which criterion would have chosen best, over all methods that see no target labels.")
+    judged = made["selectors"].assign(**{c: 100 * made["selectors"][c].astype(float) for c in REGRET})
     page.table(
-        selectors_spelt(made["selectors"]), "Regret: score of the oracle's choice - score of the selector's, points"
+        judged.rename(columns=SELECTORS), "Regret: score of the oracle's choice - the selector's, points", TENTHS
     )
     if suite.published:
         page.section("Published numbers", "Measured by others under other protocols; not comparable digit by digit.")
@@ -57,7 +70,24 @@ def write_page(path: Path, made: Mapping[str, pd.DataFrame], suite: Suite, about
     page.section("How to repeat it")
     page.command(about["command"])
     page.facts({"versions": ", ".join(about["versions"]), "machine": about["machine"]})
+    page.bibtex(cited(table["method"].tolist(), selector, suite))
     page.write(path)
+
+
+def cited(methods: Sequence[str], selector: str, suite: Suite) -> list[str]:
+    """BibTeX of the suite's data, of the methods and of the selector, each once."""
+    from ..data.recipe import Recipe
+    from ..registry import config
+
+    recipes = dict.fromkeys(str(config(f"shift={shift}").data.recipe) for shift in suite.shifts)
+    data = [e for r in recipes for e in data_entries({"recipe": r, "citation": Recipe.load(r).citation})]
+    wanted = [CITED["method"].get(part, ()) for method in methods for part in method.split("+")]
+    keys = dict.fromkeys(key for found in (*wanted, CITED["selection"].get(selector, ())) for key in found)
+    return [*data, *(library()[key] for key in keys)]
+
+
+def _args(made: tuple[pd.DataFrame, dict[str, str]], caption: str) -> tuple[pd.DataFrame, str, dict[str, str]]:
+    return made[0], caption, made[1]
 
 
 def lead(table: pd.DataFrame, about: Mapping[str, Any]) -> str:
