@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val")  # test parcels stay sealed, their inputs too
 MINIMUM = (20, 4)  # parcels and spatial blocks, below which no interval means anything
+ENOUGH = 12  # blocks of a domain; with fewer, blocks are made smaller, at most four times halved
 PRESENT = 0.3  # a bin is compared where at least this share of every domain's parcels has a date
 SOME = 0.5  # a sensor is compared where at least this share of every domain's parcels has a date
 
@@ -153,53 +154,80 @@ def read_series(data: DomainDataModule, rows: Ints, sensor: str) -> Series:
     return Series(np.where(valid[..., None], values, 0.0), days, valid, real)
 
 
-def choose(d: DomainParcels, most: int, seed: int) -> tuple[Ints, np.ndarray]:
+def choose(d: DomainParcels, labels: np.ndarray, most: int, seed: int) -> tuple[Ints, np.ndarray]:
     """Rows and class names of the domain's train and val parcels, at most ``most``, drawn by ``seed``, ascending."""
     at = np.flatnonzero(np.isin(d.split, SPLITS))
     if len(at) > most:
         at = np.sort(np.random.default_rng(seed).permutation(at)[:most])
-    return d.rows[at], d.labels[at]
+    return d.rows[at].astype(np.int64), labels[at].astype(str)
 
 
-def blocks_of(data: DomainDataModule, rows: Sequence[Ints]) -> tuple[list[Ints], bool]:
-    """Number of each parcel's spatial block of ``data.split.block_size``, and whether the places are known.
+def blocks_of(place: Floats, sizes: Sequence[int], edge: float) -> tuple[list[Ints], float]:
+    """Number of each parcel's spatial block, parcels of one place alike in all domains, and the edge that was used.
 
-    Without coordinates each parcel is a block of its own.
+    Without coordinates each parcel is a block of its own, of edge 0.
+
+    Args:
+        place: (N, 2) metres, domain after domain.
+        sizes: Parcels of each domain.
+        edge: Metres wanted.
     """
-    at = np.concatenate(rows)
-    place = data.store.index[["x", "y"]].to_numpy(float)[at]
-    known = bool(np.isfinite(place).all())
-    cells = np.floor(place / data.split.block_size) if known else at[:, None]
-    number = np.unique(cells, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
-    return np.split(number, np.cumsum([len(r) for r in rows])[:-1]), known
+    cuts = np.cumsum(sizes)[:-1]
+    if not np.isfinite(place).all():
+        return np.split(np.arange(len(place)), cuts), 0.0
+    for halved in range(5):
+        cells = np.floor(place / (edge / 2**halved))
+        number = np.unique(cells, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
+        found = np.split(number, cuts)
+        if min(len(np.unique(n)) for n in found) >= ENOUGH:
+            break
+    return found, edge / 2**halved
 
 
-def read_tables(data: DomainDataModule, most: int, seed: int) -> tuple[list[ParcelTable], dict[str, list[str]], bool]:
+@dataclass(frozen=True)
+class Tables:
+    """The domains of a shift, tabulated.
+
+    Attributes:
+        sources: One table a source.
+        targets: One a target.
+        lacking: Sensor -> domains that lack it; such a sensor is not compared.
+        edge: Edge of a spatial block in metres, 0 = places are not known.
+    """
+
+    sources: tuple[ParcelTable, ...]
+    targets: tuple[ParcelTable, ...]
+    lacking: Mapping[str, list[str]]
+    edge: float
+
+
+def read_tables(data: DomainDataModule, most: int, seed: int, truth: Mapping[str, np.ndarray] | None = None) -> Tables:
     """Tables of all domains of a shift, on common bins.
 
     Args:
         data: The domains, set up.
         most: Parcels a domain.
         seed: Of the draw.
-
-    Returns:
-        The tables; sensor -> domains that lack it, for sensors that were left out; whether coordinates are known.
+        truth: Domain -> class name of each of its parcels, for targets whose labels were opened.
 
     Raises:
-        ValueError: If the domains have no sensor in common, or one has too few parcels or blocks.
+        ValueError: If the domains have no sensor or season in common, or one has too few parcels or blocks.
     """
-    drawn = [choose(d, most, seed) for d in data.parcels]
-    blocks, placed = blocks_of(data, [rows for rows, _ in drawn])
+    drawn = [choose(d, (truth or {}).get(d.domain.name, d.labels), most, seed) for d in data.parcels]
+    place = data.store.index[["x", "y"]].to_numpy(float)[np.concatenate([rows for rows, _ in drawn])]
+    blocks, edge = blocks_of(place, [len(rows) for rows, _ in drawn], data.split.block_size)
     found = {name: [read_series(data, rows, name) for rows, _ in drawn] for name in data.bands}
     shares = {name: [s.valid.any(1).mean() for s in every] for name, every in found.items()}
     names = [d.domain.name for d in data.parcels]
     lacking = {n: [d for d, v in zip(names, x, strict=True) if v < SOME] for n, x in shares.items() if min(x) < SOME}
     common = [name for name in data.bands if name not in lacking]
     if not common:
-        raise ValueError(f"the domains {names} share no sensor with valid dates: {lacking} lack one; choose data.bands")
+        raise ValueError(
+            f"the domains {names} share no sensor with valid dates; sensor -> domains without: {lacking}. Choose "
+            "data.bands or other domains"
+        )
     days = np.concatenate([s.days[s.valid] for name in common for s in found[name]])
-    step = max(typical_step(s.days, s.real) for name in common for s in found[name])
-    edges = bin_edges(days, step)
+    edges = bin_edges(days, max(typical_step(s.days, s.real) for name in common for s in found[name]))
     tables = []
     for i, d in enumerate(data.parcels):
         series = {name: found[name][i] for name in common}
@@ -207,21 +235,37 @@ def read_tables(data: DomainDataModule, most: int, seed: int) -> tuple[list[Parc
             name: Binned(tuple(data.bands[name]), *bin_series(s.values, s.days, s.valid, edges))
             for name, s in series.items()
         }
-        rows, labels = drawn[i]
-        table = ParcelTable(d.domain.name, d.role, rows, labels, blocks[i], edges, sensors, series)
-        seen = np.all([s.counts.any(1) for s in sensors.values()], 0)
-        tables.append(check(table.take(seen), data.split.block_size))
-    return tables, lacking, placed
+        whole = ParcelTable(
+            d.domain.name, d.role, *drawn[i], blocks[i], edges, np.ones(len(edges) - 1, bool), sensors, series
+        )
+        tables.append(check(whole.take(np.all([s.counts.any(1) for s in sensors.values()], 0)), edge))
+    return _split(in_season(tables), lacking, edge)
 
 
-def check(table: ParcelTable, block_size: float) -> ParcelTable:
+def _split(tables: Sequence[ParcelTable], lacking: Mapping[str, list[str]], edge: float) -> Tables:
+    sources = tuple(t.take(t.labels != "") for t in tables if t.role == "source")
+    return Tables(tuple(check(t, edge) for t in sources), tuple(t for t in tables if t.role == "target"), lacking, edge)
+
+
+def in_season(tables: Sequence[ParcelTable]) -> list[ParcelTable]:
+    """The tables, compared only in bins in which every domain has dates."""
+    season = np.min([t.presence for t in tables], 0) >= PRESENT
+    if season.sum() < min(2, len(season)):
+        raise ValueError(
+            f"the domains {[t.name for t in tables]} have dates in different parts of the year: in no two bins of "
+            f"{tables[0].edges[1] - tables[0].edges[0]:g} days has each {PRESENT:.0%} of its parcels; nothing to compare"
+        )
+    return [replace(t, season=season) for t in tables]
+
+
+def check(table: ParcelTable, edge: float) -> ParcelTable:
     """Refuse a table that is too small to say anything."""
     parcels, blocks = len(table), len(np.unique(table.block))
     if parcels < MINIMUM[0] or blocks < MINIMUM[1]:
         raise ValueError(
-            f"domain {table.name!r} has {parcels} train and val parcels with valid dates in {blocks} blocks; a "
-            f"diagnosis needs at least {MINIMUM[0]} in {MINIMUM[1]}. Select more parcels, or lower "
-            f"data.split.block_size={block_size:g} m"
+            f"domain {table.name!r} has {parcels} train and val parcels that can be used, in {blocks} blocks of "
+            f"{edge:g} m; a diagnosis needs at least {MINIMUM[0]} in {MINIMUM[1]}. Select more parcels, or lower "
+            "data.split.block_size"
         )
     return table
 
