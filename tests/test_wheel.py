@@ -43,6 +43,9 @@ def test_the_wheel_carries_configs_recipes_and_licence(installed: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "eo_adapt/configs/train.yaml",
+        "eo_adapt/report/page.css",
+        "eo_adapt/report/page.js",
+        "eo_adapt/citations.bib",
         "eo_adapt/data_recipes/cawa.yaml",
         "eo_adapt/data_recipes/legends/hcat3.csv",
     ):
