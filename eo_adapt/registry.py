@@ -67,7 +67,7 @@ class BenchmarkSchema:
     seeds: int = 5
     trials: int = 1
     space: dict[str, list[float]] = field(default_factory=dict)
-    selector: str = "source_val"
+    selector: str = "auto"
     overrides: list[str] = field(default_factory=list)
     out: str = ""
     threads: int = 1

@@ -34,9 +34,7 @@ class AdaBN(Alignment):
         if any(isinstance(layer, DomainNorm) for layer in model.modules()):
             raise ValueError("AdaBN and CSN both keep statistics per domain; use one of them")
         if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, domains)):
-            raise ValueError(
-                "AdaBN found no BatchNorm layer; choose an encoder that has some (encoder=pse_ltae)"
-            )
+            raise ValueError("AdaBN found no BatchNorm layer; choose an encoder that has some (encoder=pse_ltae)")
         self.register_buffer("_settled", torch.zeros(domains, dtype=torch.bool))
 
     def scope(self, domain: int) -> AbstractContextManager[None]:

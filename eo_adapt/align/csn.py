@@ -78,7 +78,8 @@ class CSN(Alignment):
     """Splits every batch norm of the network by domain.
 
     Source: Wang et al. 2022 (LoveCS, Remote Sensing of Environment 277) for the idea; Chang et al. 2019
-    (arXiv:1906.03950) and Li et al. 2017 (AdaBN, arXiv:1603.04779) for per-domain statistics. Deviation from LoveCS: any number of domains.
+    (arXiv:1906.03950) and Li et al. 2017 (AdaBN, arXiv:1603.04779) for per-domain statistics. Deviation from LoveCS:
+    any number of domains.
 
     Args:
         affine: ``shared`` (only statistics differ) or ``per_domain`` gain and shift. The affine of an unlabelled

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.sparse import csr_matrix
 
@@ -30,7 +31,7 @@ class Sums:
         classes: K.
     """
 
-    features: Floats
+    features: npt.NDArray[np.float32]
     counts: Floats
     block: Ints
     label: Ints
@@ -42,7 +43,7 @@ class Sums:
         """Sum rows (N, F) by block (N,) and class (N,)."""
         cell, at = np.unique(block * classes + label, return_inverse=True)
         pick = csr_matrix((np.ones(len(at)), (at, np.arange(len(at)))), (len(cell), len(at)))
-        summed = np.asarray(pick @ features, np.float32)  # dozens of these are held at once
+        summed = np.asarray(pick @ features).astype(np.float32)  # dozens of these are held at once
         return cls(summed, np.bincount(at).astype(float), cell // classes, cell % classes, blocks, classes)
 
     def only(self, factor: Floats) -> Sums:
@@ -59,7 +60,7 @@ class Sums:
             factor: (J,) how often each block counts: 0 = left out, 2 = drawn twice.
         """
         by = np.ones(len(self.block)) if factor is None else factor[self.block]
-        n = np.bincount(self.label, self.counts * by, minlength=self.classes)
+        n = np.asarray(np.bincount(self.label, self.counts * by, minlength=self.classes), np.float64)
         return self._sum(self.label, by, self.classes) / np.maximum(n, 1e-12)[:, None], n
 
     def mass(self, shares: Floats | None = None, factor: Floats | None = None) -> Mass:
@@ -71,9 +72,9 @@ class Sums:
         """
         by = np.ones(len(self.block)) if factor is None else factor[self.block]
         if shares is not None:
-            n = np.bincount(self.label, self.counts * by, minlength=self.classes)
+            n = np.asarray(np.bincount(self.label, self.counts * by, minlength=self.classes), np.float64)
             by = by * np.where(n > 0, shares / np.maximum(n, 1e-12), 0.0)[self.label]
-        weight = np.bincount(self.block, self.counts * by, minlength=self.blocks)
+        weight = np.asarray(np.bincount(self.block, self.counts * by, minlength=self.blocks), np.float64)
         return Mass(self._sum(self.block, by, self.blocks), weight)
 
     def _sum(self, to: Ints, by: Floats, size: int) -> Floats:

@@ -17,7 +17,8 @@ from .scene import Dates, Scene
 GAPS = "gaps"
 FOLDS = 5  # random halvings of the blocks
 NULLS = 40
-SMALL = 0.01  # of the distance of two classes, or of dates (at most 2): less is real, perhaps, but costs nothing
+SMALL = 0.01  # of the distance of two classes: less is real, perhaps, but costs nothing
+SMALL_DATES = 0.03  # of at most 2: the orbits over twenty villages differ by up to 0.02 by chance
 SIMPLER = 0.75  # of what the best repair removes is enough for one with fewer free numbers to be preferred
 PLAIN_FIRST = (CALENDAR, PRIVATE, RADIOMETRY, PRIORS)  # free numbers: 1; at most 1; 2 a band; 1 a class
 
@@ -125,7 +126,7 @@ def explain(scene: Scene, seed: int, folds: int = FOLDS, nulls: int = NULLS) -> 
     classes = class_distance(scene)
     least = {cause: max(null[cause], SMALL * classes) for cause in possible}
     chosen = choose(repairs, possible, least) if profiles > max(null["profiles"], SMALL * classes) else {}
-    gaps_count = dates > max(null["dates"], SMALL) and gaps > max(null[GAPS], SMALL)
+    gaps_count = dates > max(null["dates"], SMALL_DATES) and gaps > max(null[GAPS], SMALL_DATES)
     extra = {**chosen, **({GAPS: gaps} if gaps_count else {})}
     order = sorted(extra, key=lambda cause: -extra[cause])
     alone = {cause: repairs.left() - repairs.left(cause) for cause in possible} | {GAPS: gaps}

@@ -22,9 +22,7 @@ def between(places: Mapping[str, Floats]) -> dict[str, float]:
     """Smallest distance in metres between parcels (N, 2) of each pair of domains: ``"a-b"`` -> metres."""
     names = [name for name, xy in places.items() if len(xy) and np.isfinite(xy).all()]
     trees = {name: cKDTree(places[name]) for name in names}
-    return {
-        f"{a}-{b}": float(trees[a].query(places[b])[0].min()) for i, a in enumerate(names) for b in names[i + 1 :]
-    }
+    return {f"{a}-{b}": float(trees[a].query(places[b])[0].min()) for i, a in enumerate(names) for b in names[i + 1 :]}
 
 
 def fingerprints(arrays: Sequence[Ragged], rows: np.ndarray) -> list[bytes]:
@@ -49,7 +47,9 @@ def fingerprints(arrays: Sequence[Ragged], rows: np.ndarray) -> list[bytes]:
     return found
 
 
-def duplicates(hashes: Mapping[str, Sequence[bytes]], parcels: Sequence[DomainParcels], ids: np.ndarray) -> dict[str, Any]:
+def duplicates(
+    hashes: Mapping[str, Sequence[bytes]], parcels: Sequence[DomainParcels], ids: np.ndarray
+) -> dict[str, Any]:
     """Identical series in different splits or domains.
 
     Args:

@@ -51,6 +51,7 @@ def measure(
     rng = np.random.default_rng(seed)
     few = [np.sort(rng.permutation(len(t))[:PROBED]) for t in (source, target)]
     profiles = scene.profiles, scene.target_profiles
+    leading = [scene.space(p, wide=True)[f] for p, f in zip(profiles, few, strict=True)]
     return {
         "parcels": {t.name: len(t) for t in (*sources, target)},
         "blocks": {t.name: len(np.unique(t.block)) for t in (*sources, target)},
@@ -65,8 +66,8 @@ def measure(
                 source.bands, compare_bands(*profiles, scene.block, scene.target_block, seed), strict=True
             )
         ],
-        "mmd": mmd(*(scene.space(p, wide=True)[f] for p, f in zip(profiles, few, strict=True))),
-        "coral": coral(*(scene.space(p, wide=True)[f] for p, f in zip(profiles, few, strict=True)), seed),
+        "mmd": mmd(*leading),
+        "coral": coral(leading[0], leading[1], seed),
         "a_distance": probes(scene, few, seed),
         "dates": {t.name: {n: density(s) for n, s in t.series.items()} for t in (*sources, target)},
         "presence": presence({t.name: t for t in (*sources, target)}),
@@ -78,7 +79,7 @@ def measure(
 
 
 def class_names(data: DomainDataModule, sources: Sequence[ParcelTable], target: ParcelTable) -> dict[str, Any]:
-    """Names of the classes that one side has alone: of the target only the set of names is known, never who has which."""
+    """Names of the classes that one side has alone; of the target the set of names is known, never who has which."""
     known = bool((data.store.index["label"].to_numpy(str)[target.rows] != "").any())
     return {
         "known": known,
@@ -131,7 +132,7 @@ def probes(scene: Scene, few: Sequence[Ints], seed: int) -> dict[str, dict[str, 
             continue
         out[name] = {}
         for kind in ("linear", "trees"):
-            d = a_distance(a, b, block_a, block_b, probe=kind, folds=3, repeats=REPEATS, seed=seed)  # type: ignore[arg-type]
+            d = a_distance(a, b, block_a, block_b, probe=kind, folds=3, repeats=REPEATS, seed=seed)
             out[name][kind] = asdict(d)
     return out
 

@@ -112,7 +112,8 @@ def crossed(x: Floats, labels: NDArray[np.str_], block: Ints, y: Floats) -> tupl
 
     def spread(model: object, rows: Floats) -> Floats:
         found = np.full((len(rows), len(names)), 1e-6)  # a fold may lack a class
-        found[:, np.searchsorted(names, model.classes_)] += model.predict_proba(rows)  # type: ignore[attr-defined]
+        known = np.isin(names, model.classes_)  # type: ignore[attr-defined]
+        found[:, known] += model.predict_proba(rows)  # type: ignore[attr-defined]
         return np.asarray(found / found.sum(1, keepdims=True))
 
     mine = np.empty((len(x), len(names)))

@@ -1,4 +1,4 @@
-"""What could be wrong between two domains, as repairs of the source: each is fitted on some blocks, judged on others."""
+"""What may be wrong between two domains, as repairs of the source: each is fitted on some blocks, judged on others."""
 
 from __future__ import annotations
 

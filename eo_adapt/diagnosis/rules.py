@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .explain import SMALL, SMALL_DATES
 from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY
 
 GAPS, BANDS, LEAKAGE, DUPLICATES = "gaps", "bands", "leakage", "duplicates"
@@ -17,6 +18,8 @@ CAUSES = (CALENDAR, RADIOMETRY, PRIORS, GAPS, PRIVATE, BANDS, LEAKAGE, DUPLICATE
 STRONG, MODERATE = 0.10, 0.03  # of the distance of two classes that a cause removes
 GAPS_STRONG, GAPS_MODERATE = 0.2, 0.05  # squared distance of dates, at most 2
 NOVEL = 2.0  # times what chance gives, for the lower end of the interval
+RIVAL = 0.5  # of what a calendar removes: other shares that remove as much are mentioned
+DISAGREE = 0.2  # between the total variations of two estimators
 COARSER = 1.5  # times as many days between dates
 NAMED = 4  # names in a sentence
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -76,7 +79,9 @@ def judge(target: str, measures: Mapping[str, Any], hygiene: Mapping[str, Any]) 
     steps = {cause: c["step"] for cause, c in e["causes"].items() if c["step"]}
     order = sorted(steps, key=lambda cause: steps[cause])
     found = [_finding(cause, target, measures, hygiene) for cause in order]
-    differ = e["profiles"] > e["null_profiles"] + 0.01 * e["classes"] or e["dates"] > e["null_dates"] + 0.01
+    differ = e["profiles"] > max(e["null_profiles"], SMALL * e["classes"]) or e["dates"] > max(
+        e["null_dates"], SMALL_DATES
+    )
     dominant = order[0] if order else UNEXPLAINED if differ else NONE
     if dominant == UNEXPLAINED:
         found.append(Finding(UNEXPLAINED, "moderate", _unexplained(target, e)))
@@ -93,7 +98,12 @@ def _finding(cause: str, target: str, m: Mapping[str, Any], hygiene: Mapping[str
     size = c["extra"] / max(scale[0], 1e-12)
     severity = "strong" if size >= scale[1] else "moderate" if size >= scale[2] else "weak"
     whole = e["dates"] if cause == GAPS else e["profiles"]
-    removes = f"{_share(c['alone'], whole)} of the distance (between random halves of the sources: {_share(c['null'], whole)})"
+    what = "dates" if cause == GAPS else "profiles"
+    first = c["step"] == 1 or c["extra"] == c["alone"]
+    removes = (
+        f"{'' if first else 'a further '}{_share(c['extra'], whole)} of the distance of the {what} (between random "
+        f"halves of the sources: {_share(c['null'], whole)})"
+    )
     sentence = {
         CALENDAR: _calendar, RADIOMETRY: _radiometry, PRIORS: _priors, PRIVATE: _private, GAPS: _gaps
     }[cause](target, m, removes)  # fmt: skip
@@ -111,9 +121,10 @@ def _calendar(target: str, m: Mapping[str, Any], removes: str) -> str:
     c = m["calendar"]
     days, when = abs(c["days"]), "later" if c["days"] > 0 else "earlier"
     low, high = sorted((abs(c["low"]), abs(c["high"]))) if c["low"] * c["high"] > 0 else (c["low"], c["high"])
-    rival = m["explanation"]["causes"].get(PRIORS)
+    causes = m["explanation"]["causes"]
+    mine, rival = causes[CALENDAR], causes.get(PRIORS)
     doubt = ""
-    if rival is not None and rival["alone"] > 0.5 * m["explanation"]["causes"][CALENDAR]["alone"]:
+    if rival and rival["alone"] > RIVAL * mine["alone"] and not 0 < rival["step"] < mine["step"]:
         doubt = (
             f". Other class shares alone would remove {_share(rival['alone'], m['explanation']['profiles'])}: without "
             "target labels that explanation is not excluded"
@@ -138,6 +149,11 @@ def _priors(target: str, m: Mapping[str, Any], removes: str) -> str:
     if s is None:
         return f"Other class shares explain {target}: fitting them removes {removes}."
     low, high = s["variation_interval"][0]
+    names = m["classes"]
+    doubt = ""
+    if abs(s["variation"][0] - s["variation"][1]) > DISAGREE:
+        doubt = " The two estimates disagree: rely on neither."
+    alone = " Classes that one side has alone count in it." if names["source_only"] or names["target_only"] else ""
     gaps = sorted(
         zip(s["classes"], s["source"], s["bbse"], strict=True), key=lambda x: -abs(x[2] - x[1])
     )[:3]  # fmt: skip
@@ -145,7 +161,7 @@ def _priors(target: str, m: Mapping[str, Any], removes: str) -> str:
     return (
         f"Class shares of {target} are estimated to differ from the source's by a total variation of "
         f"{s['variation'][0]:.2f} (BBSE, 95 % interval {low:.2f} to {high:.2f}; EM {s['variation'][1]:.2f}), mostly "
-        f"{said}; fitting the shares removes {removes}."
+        f"{said}; fitting the shares removes {removes}.{doubt}{alone}"
     )
 
 
@@ -193,9 +209,7 @@ def _names(names: list[str]) -> str:
     return said + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
-def _notes(
-    target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool
-) -> list[Finding | None]:
+def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool) -> list[Finding | None]:
     return [
         None if named else _class_note(target, m, hygiene),
         _novelty_note(target, m),
@@ -207,7 +221,9 @@ def _notes(
 def _class_note(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any]) -> Finding | None:
     c = m["classes"]
     if not c["known"]:
-        return Finding(PRIVATE, "note", f"{target} names no class: whether it has others than the sources is not known.")
+        return Finding(
+            PRIVATE, "note", f"{target} names no class: whether it has others than the sources is not known."
+        )
     if not (c["source_only"] or c["target_only"]):
         return None
     parts = [f"only the sources name {_names(c['source_only'])}"] if c["source_only"] else []
@@ -257,7 +273,8 @@ def _hygiene_notes(hygiene: Mapping[str, Any]) -> list[Finding]:
     for domain, pairs in hygiene["within"].items():
         near = pairs.get("train-test")
         if near is not None and near < hygiene["buffer"]:
-            said = f"Test parcels of {domain} lie {near:.0f} m from training parcels; the buffer asked for is {hygiene['buffer']:.0f} m."
+            asked = f"the buffer asked for is {hygiene['buffer']:.0f} m"
+            said = f"Test parcels of {domain} lie {near:.0f} m from training parcels; {asked}."
             notes.append(Finding(LEAKAGE, "moderate", said, (), OPTIONS[LEAKAGE]))
     for pair, metres in hygiene["between"].items():
         if metres < hygiene["block"]:

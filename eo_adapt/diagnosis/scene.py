@@ -26,7 +26,7 @@ def candidate_moves(table: ParcelTable) -> Floats:
     width = float(table.edges[1] - table.edges[0])
     step = STEP if width <= BIN else width
     most = int(FARTHEST // step) if table.season.sum() >= SHORTEST else 0
-    return step * np.arange(-most, most + 1)
+    return np.asarray(step * np.arange(-most, most + 1), np.float64)
 
 
 def matching(source: Floats, target: Floats) -> tuple[Floats, Floats]:
@@ -68,7 +68,9 @@ class Scene:
         seed: Of random features and pairings.
     """
 
-    def __init__(self, source: ParcelTable, target: ParcelTable, absent: frozenset[str], private: bool, seed: int) -> None:
+    def __init__(
+        self, source: ParcelTable, target: ParcelTable, absent: frozenset[str], private: bool, seed: int
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.source, self.goal, self.private = source, target, private
         names, self.label = np.unique(source.labels.astype(str), return_inverse=True)

@@ -16,7 +16,7 @@ from .profiles import Floats, Ints
 
 DIRECTIONS = 20  # leading ones; with 40, domains that differ in nothing began to look different
 FEWEST = 5  # with fewer directions between classes than this, leading ones are taken as they are
-FLOOR = 0.2  # of the mean spread: where the source happens not to vary, the target may
+FLOOR = 0.5  # of the mean spread: where the source happens not to vary, the target may
 SHRINK = 0.1  # of the within-class covariance towards its diagonal
 RANDOM_FEATURES = 256
 NARROW = 0.25  # of the median squared distance: narrow enough to see classes, not only means

@@ -253,7 +253,7 @@ def in_season(tables: Sequence[ParcelTable]) -> list[ParcelTable]:
     if season.sum() < min(2, len(season)):
         raise ValueError(
             f"the domains {[t.name for t in tables]} have dates in different parts of the year: in no two bins of "
-            f"{tables[0].edges[1] - tables[0].edges[0]:g} days has each {PRESENT:.0%} of its parcels; nothing to compare"
+            f"{tables[0].edges[1] - tables[0].edges[0]:g} days has each {PRESENT:.0%} of its parcels"
         )
     return [replace(t, season=season) for t in tables]
 
@@ -280,4 +280,6 @@ def pooled(tables: Sequence[ParcelTable], name: str) -> ParcelTable:
         for sensor, first in tables[0].sensors.items()
     }
     whole = [np.concatenate([getattr(t, x) for t in tables]) for x in ("rows", "labels", "block")]
-    return ParcelTable(name, tables[0].role, whole[0], whole[1], whole[2], tables[0].edges, tables[0].season, sensors, {})
+    return ParcelTable(
+        name, tables[0].role, whole[0], whole[1], whole[2], tables[0].edges, tables[0].season, sensors, {}
+    )

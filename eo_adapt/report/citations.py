@@ -33,6 +33,7 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "tempcnn": ("pelletier2019tempcnn",),
     },
     "selection": {
+        "auto": ("musgrave2022validators",),
         "bnm": ("cui2020bnm", "musgrave2022validators"),
         "class_ami": ("musgrave2022validators",),
         "dev": ("you2019dev",),

@@ -1,0 +1,134 @@
+"""The verb: what it writes, what it leaves sealed and untouched, and what it says to wrong input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from quick import QUICK, ROOT, SMALL
+
+from eo_adapt.diagnose import build_data, diagnose_shift, open_labels
+from eo_adapt.registry import config
+from eo_adapt.train import as_plain, run
+
+FEW = ("parcels=120", "seed=3")
+
+
+def diagnosis(*words: str) -> Any:
+    return config(*SMALL, *FEW, *words, name="diagnose")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run(config("method=coral", *QUICK), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("diagnosis")
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
+    state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    found = diagnose_shift(diagnosis(f"run=[{trained},{trained}]"), folder)
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before  # nothing in the run directory changes
+    assert np.array_equal(np.random.get_state()[1], state[1])  # noqa: NPY002
+    return folder, found.to_dict()
+
+
+def test_it_writes_json_and_a_page(written: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = written
+    stored = json.loads((folder / "diagnosis.json").read_text())
+    assert stored["sentences"] == found["sentences"]
+    assert stored["shift"] == "embedded"
+    assert stored["labels_opened"] is False
+    assert not (folder / "audit.jsonl").exists()
+    page = (folder / "diagnosis.html").read_text()
+    assert page.count("<figure") == 6
+    assert "http-equiv" in page
+    assert str(ROOT) not in page
+    measures = stored["targets"]["EE"]["measures"]
+    assert set(measures["a_distance"]) == {"all", "dates", "season", "single_date"}
+    assert measures["parcels"] == {"FR": 120, "AT": 120, "EE": 120}
+    assert measures["truth"] is None
+
+
+def test_runs_are_rows_of_a_table(written: tuple[Path, dict[str, Any]]) -> None:
+    rows = written[1]["runs"]["rows"]
+    assert [r["run"] for r in rows] == ["coral, seed 0"] * 2
+    assert rows[0] == rows[1]
+    assert 0 <= rows[0]["a_linear"] <= 2
+    assert 0 < rows[0]["source_error"] < 1
+    assert 0 <= rows[0]["ece"] <= 1
+    assert written[1]["runs"]["warnings"] == []
+
+
+def test_target_labels_have_no_influence(written: tuple[Path, dict[str, Any]]) -> None:
+    from eo_adapt.diagnosis import diagnose
+
+    data = build_data(as_plain(diagnosis()))
+    for name, d in data._sealed.items():
+        if d.role == "target":
+            shuffled = np.random.default_rng(0).permutation(d.labels)
+            object.__setattr__(data._sealed[name], "labels", shuffled)
+    found = diagnose(data, 3, 120).to_dict()
+    assert found["targets"] == written[1]["targets"]
+
+
+def test_opened_labels_are_audited_and_stop_short_of_the_test(tmp_path: Path) -> None:
+    plain = as_plain(diagnosis())
+    data = build_data(plain)
+    truth = open_labels(data, plain, tmp_path)
+    assert list(truth) == ["EE"]
+    target = next(d for d in data.parcels if d.role == "target")
+    assert (truth["EE"][np.isin(target.split, ["train", "val"])] != "").mean() > 0.8
+    assert (truth["EE"][target.split == "test"] == "").all()
+    line = json.loads((tmp_path / "audit.jsonl").read_text())
+    assert line["by"] == "diagnose labels=true"
+    assert line["count"] == 1
+    assert len(line["config_sha256"]) == 64
+
+
+# -- wrong input -----------------------------------------------------------------------------------------------------
+
+
+def test_a_shift_without_a_target(tmp_path: Path) -> None:
+    plain = as_plain(diagnosis())
+    plain["shift"] = {**plain["shift"], "targets": []}
+    with pytest.raises(ValueError, match=r"has no target\. Choose one with targets"):
+        diagnose_shift(plain, tmp_path)
+
+
+def test_too_few_parcels(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has 10 train and val parcels that can be used, .* needs at least 20 in 4"):
+        diagnose_shift(diagnosis("parcels=10"), tmp_path)
+
+
+def test_runs_that_do_not_fit(tmp_path: Path, trained: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no run in .* \(it has no config.yaml\)"):
+        diagnose_shift(diagnosis(f"run={tmp_path}"), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"differs from this diagnosis in \['data.generator'\]"):
+        diagnose_shift(diagnosis(f"run={trained}", "data.generator.seed=5"), tmp_path / "out")
+    other = config("shift=cawa_fergana_to_samarkand", f"run={trained}", name="diagnose")
+    with pytest.raises(ValueError, match=r"\['shift', .*shift=embedded, this is shift=cawa_fergana_to_samarkand"):
+        diagnose_shift(other, tmp_path / "out")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text((trained / "config.yaml").read_text())
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoint best\.ckpt; there are"):
+        diagnose_shift(diagnosis(f"run={tmp_path / 'run'}"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_says_errors_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "eo_adapt.diagnose", "shift=embeded", f"hydra.run.dir={tmp_path / 'out'}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 1
+    assert "did you mean 'embedded" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,128 @@
+"""Measures -> findings, on made-up measures."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from eo_adapt.diagnosis.rules import CAUSES, METHODS, judge
+from eo_adapt.registry import names
+
+
+def cause(alone: float, step: int = 0, null: float = 0.002) -> dict[str, float]:
+    return {"alone": alone, "null": null, "step": step, "extra": alone if step else 0.0}
+
+
+def measures() -> dict[str, Any]:
+    sensor = {"names": ["s2"], "years": [2021], "step": {"s2": 5.0}, "pixels": {"s2": 1.0}, "bands": {"s2": ["B04"]}}
+    dates = {"s2": {"month": [0], "all": [3], "valid": [3], "valid_total": 40.0, "lost": 0.1}}
+    return {
+        "classes": {"known": True, "source_only": [], "target_only": []},
+        "explanation": {
+            "profiles": 0.001, "dates": 0.0, "null_profiles": 0.003, "null_dates": 0.01, "classes": 0.6, "removed": 0.0,
+            "causes": {c: cause(0.0) for c in ("phenology", "radiometry", "priors", "gaps")},
+        },
+        "calendar": {"days": 12.0, "low": 9.0, "high": 15.0, "moves": [0], "curve": [0], "as_is": [0]},
+        "shares": {
+            "classes": ["wheat", "oats"], "source": [0.7, 0.3], "bbse": [0.4, 0.6], "em": [0.45, 0.55],
+            "variation": [0.3, 0.25], "variation_interval": [[0.2, 0.4], [0.2, 0.3]],
+        },
+        "novelty": {"share": 0.05, "low": 0.03, "high": 0.07, "expected": 0.05},
+        "bands": [{"band": "B04", "distance": 0.8, "low": 0.7, "high": 0.9, "mean": 0.8, "std": 1.0, "null": 0.1}],
+        "a_distance": {"dates": {"linear": {"value": 1.9, "low": 1.8, "high": 2.0}}},
+        "dates": {"FR": dates, "EE": dates},
+        "sensors": {"FR": sensor, "EE": copy.deepcopy(sensor)},
+        "lacking": {},
+    }  # fmt: skip
+
+
+def hygiene() -> dict[str, Any]:
+    return {
+        "within": {"FR": {"train-test": 1500.0}}, "between": {"FR-EE": 1e6}, "buffer": 1000.0, "block": 20_000.0,
+        "duplicates": {"domains": 0, "splits": 0, "first": []}, "coarser": {"option": "", "classes": 0, "joined": {}},
+    }  # fmt: skip
+
+
+def test_nothing_is_found_where_nothing_exceeds_chance() -> None:
+    found, dominant = judge("EE", measures(), hygiene())
+    assert dominant == "none"
+    assert [f.cause for f in found] == ["none"]
+    assert "No shift found" in found[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("phenology", "EE runs 12 days later than the sources (95 % interval 9 to 15)"),
+        ("radiometry", "B04 +0.80"),
+        ("priors", "total variation of 0.30 (BBSE, 95 % interval 0.20 to 0.40; EM 0.25), mostly "),
+        ("gaps", "A-distance of 1.90"),
+        ("private_class", "only the sources name sunflower; only EE names rice"),
+    ],
+)
+def test_each_cause_has_its_number(name: str, words: str) -> None:
+    m, h = measures(), hygiene()
+    m["explanation"] |= {"profiles": 0.05, "dates": 0.3 if name == "gaps" else 0.0}
+    m["explanation"]["causes"][name] = cause(0.25 if name == "gaps" else 0.04, step=1)
+    if name == "private_class":
+        m["classes"] |= {"source_only": ["sunflower"], "target_only": ["rice"]}
+        h["coarser"]["option"] = "3"
+    found, dominant = judge("EE", m, h)
+    assert dominant == name
+    assert words in found[0].sentence
+    assert " 80 % of the distance" in found[0].sentence or name == "gaps"
+    assert found[0].severity == ("strong" if name == "gaps" else "moderate")
+    assert set(found[0].methods) == set(METHODS[name])
+    if name == "private_class":
+        assert found[0].options[0] == "data.coarsen=3"
+
+
+def test_the_order_is_that_of_what_is_explained_and_a_rival_is_mentioned() -> None:
+    m = measures()
+    m["explanation"]["profiles"] = 0.05
+    m["explanation"]["causes"] |= {"phenology": cause(0.03, 1), "radiometry": cause(0.01, 2), "priors": cause(0.025)}
+    found, dominant = judge("EE", m, hygiene())
+    assert [f.cause for f in found] == ["phenology", "radiometry"]
+    assert dominant == "phenology"
+    assert "Other class shares alone would remove 50 %" in found[0].sentence
+
+
+def test_a_distance_without_a_cause_is_said() -> None:
+    m = measures()
+    m["explanation"]["profiles"] = 0.2
+    found, dominant = judge("EE", m, hygiene())
+    assert dominant == "unexplained"
+    assert "no single cause explains it" in found[0].sentence
+
+
+def test_notes_on_sensors_names_novelty_and_leaks() -> None:
+    m, h = measures(), hygiene()
+    m["sensors"]["EE"] |= {"names": ["l8"], "step": {"s2": 16.0}}
+    m["lacking"] = {"s1": ["FR"]}
+    m["classes"]["target_only"] = ["rice"]
+    m["novelty"] = {"share": 0.3, "low": 0.2, "high": 0.4, "expected": 0.05}
+    h["within"]["FR"]["train-test"] = 3.0
+    h["between"]["FR-EE"] = 10.0
+    h["duplicates"] = {"domains": 1, "splits": 2, "first": ["a (FR, train) = b (FR, test)"]}
+    said = {f.cause: [g.sentence for g in judge("EE", m, h)[0] if g.cause == f.cause] for f in judge("EE", m, h)[0]}
+    assert len(said["bands"]) == 3
+    assert len(said["private_class"]) == 2
+    assert len(said["leakage"]) == 2
+    assert "a (FR, train) = b (FR, test)" in said["duplicates"][0]
+    m["classes"] = {"known": False, "source_only": [], "target_only": []}
+    assert any("names no class" in f.sentence for f in judge("EE", m, h)[0])
+
+
+def test_what_is_recommended_exists() -> None:
+    assert {m for methods in METHODS.values() for m in methods} <= set(names("method"))
+    assert set(METHODS) <= set(CAUSES)
+
+
+def test_estimators_that_disagree_are_not_relied_on() -> None:
+    m = measures()
+    m["explanation"]["profiles"] = 0.05
+    m["explanation"]["causes"]["priors"] = cause(0.04, 1)
+    m["shares"]["variation"] = [0.9, 0.4]
+    assert "rely on neither" in judge("EE", m, hygiene())[0][0].sentence
