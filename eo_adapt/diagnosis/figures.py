@@ -45,7 +45,9 @@ def explanation(m: Mapping[str, Any]) -> Figure:
     causes = list(e["causes"])
     figure, axes = _new(7, 0.5 * len(causes) + 1.2)
     at = np.arange(len(causes))
-    whole = [max(e["dates"] if c == "gaps" else e["profiles"], 1e-12) for c in causes]
+    # Where the distance is no larger than chance, chance is the scale: shares of nothing say nothing.
+    parts = {c: ("dates", "null_dates") if c == "gaps" else ("profiles", "null_profiles") for c in causes}
+    whole = [max(e[parts[c][0]], e[parts[c][1]], 1e-12) for c in causes]
     share = [100 * np.clip(e["causes"][c]["alone"] / w, 0, 1) for c, w in zip(causes, whole, strict=True)]
     null = [100 * np.clip(e["causes"][c]["null"] / w, 0, 1) for c, w in zip(causes, whole, strict=True)]
     axes.barh(at, share, 0.55, color=[BLUE if e["causes"][c]["step"] else GREY for c in causes])

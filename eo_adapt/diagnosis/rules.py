@@ -19,6 +19,7 @@ STRONG, MODERATE = 0.10, 0.03  # of the distance of two classes that a cause rem
 GAPS_STRONG, GAPS_MODERATE = 0.2, 0.05  # squared distance of dates, at most 2
 NOVEL = 2.0  # times what chance gives, for the lower end of the interval
 RIVAL = 0.5  # of what a calendar removes: other shares that remove as much are mentioned
+SHARES = 0.2  # total variation that is mentioned, lower end of its interval
 DISAGREE = 0.2  # between the total variations of two estimators
 COARSER = 1.5  # times as many days between dates
 NAMED = 4  # names in a sentence
@@ -212,6 +213,7 @@ def _names(names: list[str]) -> str:
 def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool) -> list[Finding | None]:
     return [
         None if named else _class_note(target, m, hygiene),
+        _shares_note(target, m),
         _novelty_note(target, m),
         *_sensor_notes(target, m),
         *_hygiene_notes(hygiene),
@@ -230,6 +232,22 @@ def _class_note(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any]) -
     parts += [f"only {target} names {_names(c['target_only'])}"] if c["target_only"] else []
     said = f"Class names differ: {'; '.join(parts)}."
     return Finding(PRIVATE, "note", said, (), (*_coarser(hygiene), *OPTIONS[PRIVATE]))
+
+
+def _shares_note(target: str, m: Mapping[str, Any]) -> Finding | None:
+    """Estimated shares that differ, where they were not chosen as a cause of their own."""
+    s = m["shares"]
+    if s is None or m["explanation"]["causes"].get(PRIORS, {}).get("step"):
+        return None
+    low, high = s["variation_interval"][0]
+    if low < SHARES or m["explanation"]["profiles"] <= m["explanation"]["null_profiles"]:
+        return None
+    said = (
+        f"After these repairs the class shares of {target} are estimated to differ by a total variation of "
+        f"{s['variation'][0]:.2f} (BBSE, 95 % interval {low:.2f} to {high:.2f}; EM {s['variation'][1]:.2f}); errors of "
+        "the repairs count in it."
+    )
+    return Finding(PRIORS, "note", said, METHODS[PRIORS], OPTIONS[PRIORS])
 
 
 def _coarser(hygiene: Mapping[str, Any]) -> tuple[str, ...]:

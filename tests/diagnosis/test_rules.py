@@ -126,3 +126,13 @@ def test_estimators_that_disagree_are_not_relied_on() -> None:
     m["explanation"]["causes"]["priors"] = cause(0.04, 1)
     m["shares"]["variation"] = [0.9, 0.4]
     assert "rely on neither" in judge("EE", m, hygiene())[0][0].sentence
+
+
+def test_shares_that_were_not_chosen_are_a_note() -> None:
+    m = measures()
+    m["explanation"]["profiles"] = 0.05
+    m["explanation"]["causes"]["phenology"] = cause(0.04, 1)
+    m["shares"]["variation_interval"] = [[0.25, 0.4], [0.2, 0.3]]
+    (note,) = [f for f in judge("EE", m, hygiene())[0] if f.cause == "priors"]
+    assert note.severity == "note"
+    assert "total variation of 0.30" in note.sentence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from worlds import KNOBS, scene
+from single_cause import KNOBS, scene
 
 from eo_adapt.diagnosis.explain import Explanation, explain
 from eo_adapt.diagnosis.phenology import calendar, lowest, per_class
@@ -30,7 +30,7 @@ def test_the_only_cause_is_the_dominant_one(cause: str, seed: int) -> None:
 
 
 def test_calendars_are_opposite_when_roles_are_swapped() -> None:
-    from worlds import tables
+    from single_cause import tables
 
     from eo_adapt.diagnosis.scene import Scene
 
