@@ -1,57 +1,11 @@
-"""How far two samples are apart: each band's Wasserstein distance, MMD and CORAL without their bias."""
+"""How far two samples are apart: MMD and CORAL without their bias."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from .resample import by_block, interval
-
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-def wasserstein(a: Floats, b: Floats) -> float:
-    """First Wasserstein distance of two samples (N,) and (M,), in deviations of the first; nan if it has none."""
-    from scipy.stats import wasserstein_distance
-
-    std = float(np.std(a))
-    return float(wasserstein_distance(a, b)) / std if std > 0 else float("nan")
-
-
-def per_band(
-    a: Floats, b: Floats, block_a: Ints, block_b: Ints, bands: Sequence[str], seed: int, draws: int = 100
-) -> pd.DataFrame:
-    """Each band of two domains compared.
-
-    Args:
-        a: (N, C) source values.
-        b: (M, C) target values.
-        block_a: (N,) spatial blocks.
-        block_b: (M,) theirs.
-        bands: C names.
-        seed: Of the bootstrap.
-        draws: Bootstrap draws of whole blocks.
-
-    Returns:
-        One row a band: band, wasserstein (source standard deviations), low, high (95 %), mean_difference (target -
-        source, in source standard deviations), std_ratio (target over source).
-    """
-    rng = np.random.default_rng(seed)
-    drawn = [(by_block(block_a, rng), by_block(block_b, rng)) for _ in range(draws)]
-    rows = []
-    for i, band in enumerate(bands):
-        x, y = a[:, i], b[:, i]
-        low, high = interval(np.array([wasserstein(x[p], y[q]) for p, q in drawn]))
-        std = float(x.std()) or float("nan")
-        rows.append(
-            {"band": band, "wasserstein": wasserstein(x, y), "low": low, "high": high}
-            | {"mean_difference": float(y.mean() - x.mean()) / std, "std_ratio": float(y.std()) / std}
-        )
-    return pd.DataFrame(rows)
 
 
 def mmd(a: Floats, b: Floats) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import sentences
 from .explain import SMALL, SMALL_DATES
 from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY
 
@@ -18,11 +19,8 @@ CAUSES = (CALENDAR, RADIOMETRY, PRIORS, GAPS, PRIVATE, BANDS, LEAKAGE, DUPLICATE
 STRONG, MODERATE = 0.10, 0.03  # of the distance of two classes that a cause removes
 GAPS_STRONG, GAPS_MODERATE = 0.2, 0.05  # squared distance of dates, at most 2
 NOVEL = 2.0  # times what chance gives, for the lower end of the interval
-RIVAL = 0.5  # of what a calendar removes: other shares that remove as much are mentioned
 SHARES = 0.2  # total variation that is mentioned, lower end of its interval
-DISAGREE = 0.2  # between the total variations of two estimators
 COARSER = 1.5  # times as many days between dates
-NAMED = 4  # names in a sentence
 METHODS: Mapping[str, tuple[str, ...]] = {
     CALENDAR: ("mmd", "dann"),
     RADIOMETRY: ("csn", "adabn", "coral"),
@@ -36,12 +34,12 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     PRIVATE: ("label_set=open", "label_set=partial"),
     LEAKAGE: ("data.split.buffer", "data.split.block_size"),
 }
-HUMAN = {
-    CALENDAR: "a shifted calendar",
-    RADIOMETRY: "radiometry",
-    PRIORS: "class shares",
-    PRIVATE: "classes of one side alone",
-    GAPS: "the pattern of usable dates",
+SAY = {
+    CALENDAR: sentences.calendar,
+    RADIOMETRY: sentences.radiometry,
+    PRIORS: sentences.priors,
+    PRIVATE: sentences.private,
+    GAPS: sentences.gaps,
 }
 
 
@@ -85,9 +83,9 @@ def judge(target: str, measures: Mapping[str, Any], hygiene: Mapping[str, Any]) 
     )
     dominant = order[0] if order else UNEXPLAINED if differ else NONE
     if dominant == UNEXPLAINED:
-        found.append(Finding(UNEXPLAINED, "moderate", _unexplained(target, e)))
+        found.append(Finding(UNEXPLAINED, "moderate", sentences.unexplained(target, e)))
     if dominant == NONE:
-        found.append(Finding(NONE, "note", _nothing(target, e)))
+        found.append(Finding(NONE, "note", sentences.nothing(target, e)))
     found += [note for note in _notes(target, measures, hygiene, PRIVATE in steps) if note is not None]
     return found, dominant
 
@@ -101,113 +99,13 @@ def _finding(cause: str, target: str, m: Mapping[str, Any], hygiene: Mapping[str
     whole = e["dates"] if cause == GAPS else e["profiles"]
     what = "dates" if cause == GAPS else "profiles"
     first = c["step"] == 1 or c["extra"] == c["alone"]
-    removes = (
-        f"{'' if first else 'a further '}{_share(c['extra'], whole)} of the distance of the {what} (between random "
-        f"halves of the sources: {_share(c['null'], whole)})"
-    )
-    sentence = {
-        CALENDAR: _calendar, RADIOMETRY: _radiometry, PRIORS: _priors, PRIVATE: _private, GAPS: _gaps
-    }[cause](target, m, removes)  # fmt: skip
+    much = f"{'' if first else 'a further '}{sentences.share(c['extra'], whole)} of the distance of the {what}"
+    removes = f"{much} (between random halves of the sources: {sentences.share(c['null'], whole)})"
+    sentence = SAY[cause](target, m, removes)
     options = OPTIONS.get(cause, ())
     if cause == PRIVATE:
         options = (*_coarser(hygiene), *options)
     return Finding(cause, severity, sentence, METHODS.get(cause, ()), options)
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{100 * min(1.0, max(0.0, part / max(whole, 1e-12))):.0f} %"
-
-
-def _calendar(target: str, m: Mapping[str, Any], removes: str) -> str:
-    c = m["calendar"]
-    days, when = abs(c["days"]), "later" if c["days"] > 0 else "earlier"
-    low, high = sorted((abs(c["low"]), abs(c["high"]))) if c["low"] * c["high"] > 0 else (c["low"], c["high"])
-    causes = m["explanation"]["causes"]
-    mine, rival = causes[CALENDAR], causes.get(PRIORS)
-    doubt = ""
-    if rival and rival["alone"] > RIVAL * mine["alone"] and not 0 < rival["step"] < mine["step"]:
-        doubt = (
-            f". Other class shares alone would remove {_share(rival['alone'], m['explanation']['profiles'])}: without "
-            "target labels that explanation is not excluded"
-        )
-    return (
-        f"{target} runs {days:.0f} days {when} than the sources (95 % interval {low:.0f} to {high:.0f}); moving the "
-        f"source's calendar removes {removes}{doubt}."
-    )
-
-
-def _radiometry(target: str, m: Mapping[str, Any], removes: str) -> str:
-    rows = sorted(m["bands"], key=lambda row: -row["distance"])[:3]
-    said = ", ".join(f"{r['band']} {r['mean']:+.2f} (distance {r['low']:.2f} to {r['high']:.2f})" for r in rows)
-    return (
-        f"Values of {target} differ by band, in standard deviations of the source: {said}; matching each band's gain "
-        f"and offset removes {removes}."
-    )
-
-
-def _priors(target: str, m: Mapping[str, Any], removes: str) -> str:
-    s = m["shares"]
-    if s is None:
-        return f"Other class shares explain {target}: fitting them removes {removes}."
-    low, high = s["variation_interval"][0]
-    names = m["classes"]
-    doubt = ""
-    if abs(s["variation"][0] - s["variation"][1]) > DISAGREE:
-        doubt = " The two estimates disagree: rely on neither."
-    alone = " Classes that one side has alone count in it." if names["source_only"] or names["target_only"] else ""
-    gaps = sorted(
-        zip(s["classes"], s["source"], s["bbse"], strict=True), key=lambda x: -abs(x[2] - x[1])
-    )[:3]  # fmt: skip
-    said = ", ".join(f"{name.replace('_', ' ')} {100 * a:.0f} to {100 * b:.0f} %" for name, a, b in gaps)
-    return (
-        f"Class shares of {target} are estimated to differ from the source's by a total variation of "
-        f"{s['variation'][0]:.2f} (BBSE, 95 % interval {low:.2f} to {high:.2f}; EM {s['variation'][1]:.2f}), mostly "
-        f"{said}; fitting the shares removes {removes}.{doubt}{alone}"
-    )
-
-
-def _private(target: str, m: Mapping[str, Any], removes: str) -> str:
-    c = m["classes"]
-    parts = [f"only the sources name {_names(c['source_only'])}"] if c["source_only"] else []
-    parts += [f"only {target} names {_names(c['target_only'])}"] if c["target_only"] else []
-    taken = m["explanation"]["removed"]
-    about = f" and about {100 * taken:.0f} % of the target's parcels" if taken else ""
-    what = f"those source classes{about}" if c["source_only"] else about.removeprefix(" and ") or "them"
-    return f"Classes of one side alone: {'; '.join(parts)}. Taking out {what} removes {removes}."
-
-
-def _gaps(target: str, m: Mapping[str, Any], removes: str) -> str:
-    probe = m["a_distance"]["dates"]["linear"]
-    totals = {
-        name: sum(d["valid_total"] for d in sensors.values()) for name, sensors in m["dates"].items()
-    }  # fmt: skip
-    said = ", ".join(f"{name} {total:.0f}" for name, total in totals.items())
-    return (
-        f"Usable dates give {target} away: from their number in each bin alone a linear probe has an A-distance of "
-        f"{probe['value']:.2f} ({probe['low']:.2f} to {probe['high']:.2f}; 2 = always right); valid dates a parcel: "
-        f"{said}. Keeping only dates that both have removes {removes}."
-    )
-
-
-def _unexplained(target: str, e: Mapping[str, Any]) -> str:
-    return (
-        f"{target} differs from the sources (squared distance {e['profiles']:.4f} of profiles, {e['dates']:.4f} of "
-        f"dates; random halves of the sources: {e['null_profiles']:.4f}, {e['null_dates']:.4f}), and no single cause "
-        "explains it beyond chance."
-    )
-
-
-def _nothing(target: str, e: Mapping[str, Any]) -> str:
-    return (
-        f"No shift found: {target} is no farther from the sources (squared distance {e['profiles']:.4f} of profiles, "
-        f"{e['dates']:.4f} of dates) than random halves of the sources' blocks are from one another "
-        f"({e['null_profiles']:.4f}, {e['null_dates']:.4f}), or less than 1 % of what separates two classes."
-    )
-
-
-def _names(names: list[str]) -> str:
-    said = ", ".join(n.replace("_", " ") for n in names[:NAMED])
-    return said + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool) -> list[Finding | None]:
@@ -228,8 +126,8 @@ def _class_note(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any]) -
         )
     if not (c["source_only"] or c["target_only"]):
         return None
-    parts = [f"only the sources name {_names(c['source_only'])}"] if c["source_only"] else []
-    parts += [f"only {target} names {_names(c['target_only'])}"] if c["target_only"] else []
+    parts = [f"only the sources name {sentences.listing(c['source_only'])}"] if c["source_only"] else []
+    parts += [f"only {target} names {sentences.listing(c['target_only'])}"] if c["target_only"] else []
     said = f"Class names differ: {'; '.join(parts)}."
     return Finding(PRIVATE, "note", said, (), (*_coarser(hygiene), *OPTIONS[PRIVATE]))
 
@@ -240,7 +138,7 @@ def _shares_note(target: str, m: Mapping[str, Any]) -> Finding | None:
     if s is None or m["explanation"]["causes"].get(PRIORS, {}).get("step"):
         return None
     low, high = s["variation_interval"][0]
-    if low < SHARES or m["explanation"]["profiles"] <= m["explanation"]["null_profiles"]:
+    if low <= SHARES or m["explanation"]["profiles"] <= m["explanation"]["null_profiles"]:
         return None
     said = (
         f"After these repairs the class shares of {target} are estimated to differ by a total variation of "
