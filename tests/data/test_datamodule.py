@@ -130,27 +130,30 @@ def test_statistics_are_those_of_source_train(store: Store) -> None:
 )
 def test_sealed_parts(store: Store, kind: str, scored: tuple[str, ...]) -> None:
     data = _module(store, kind=kind)
-    assert data.scored_classes().names == scored
-    for number, d in enumerate(data.parcels):
-        part = data.sealed(d)
-        assert set(part.rows.tolist()) == _rows(data, number, "test")
-        true = store.index["label"].iloc[part.rows.numpy()]
-        expected = ["unknown" if kind == "open" and name == "rye" else name for name in true]
-        assert [scored[i] for i in part.labels.tolist()] == expected
-    assert set(data.sealed(data.parcels[1], "val").rows.tolist()) == _rows(data, 1, "val")
+    with data.opened(lambda: None):
+        assert data.scored_classes().names == scored
+        for number, d in enumerate(data.parcels):
+            part = data.sealed(d)
+            assert set(part.rows.tolist()) == _rows(data, number, "test")
+            true = store.index["label"].iloc[part.rows.numpy()]
+            expected = ["unknown" if kind == "open" and name == "rye" else name for name in true]
+            assert [scored[i] for i in part.labels.tolist()] == expected
+        assert set(data.sealed(data.parcels[1], "val").rows.tolist()) == _rows(data, 1, "val")
 
 
 def test_sealed_keeps_to_the_classes_asked_for(store: Store) -> None:
     data = _module(store, classes=["wheat", "barley"])
-    assert data.scored_classes().names == ("barley", "wheat")
-    part = data.sealed(data.parcels[1])
-    assert set(store.index["label"].iloc[part.rows.numpy()]) == {"wheat", "barley"}
+    with data.opened(lambda: None):
+        assert data.scored_classes().names == ("barley", "wheat")
+        part = data.sealed(data.parcels[1])
+        assert set(store.index["label"].iloc[part.rows.numpy()]) == {"wheat", "barley"}
 
 
 def test_join_reaches_legend_and_test(store: Store) -> None:
     data = _module(store, join={"bread": ["wheat", "rye"]})
-    assert data.legend.names == ("barley", "bread")
-    assert len(data.sealed(data.parcels[1]).rows) == len(_rows(data, 1, "test"))
+    with data.opened(lambda: None):
+        assert data.legend.names == ("barley", "bread")
+        assert len(data.sealed(data.parcels[1]).rows) == len(_rows(data, 1, "test"))
 
 
 # -- options ---------------------------------------------------------------------------------------------------------
