@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ def run_job(words: Sequence[str], place: Path, threads: int) -> None:
     from ..rundir import RunDirectoryError, write_text
     from ..train import run
 
+    if is_failed(place):  # tried again: from the start, not from where it went wrong
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)
     if threads:
         torch.set_num_threads(threads)
     try:
