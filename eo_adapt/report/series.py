@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,29 +10,16 @@ import torch
 
 from ..data.datamodule import DomainDataModule
 from ..data.loader import Part, PartLoader, Reader
+from ..diagnosis.profiles import vegetation_index
 from .look import BLUE, LINES, RED, spoken
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NIR_RED = (("B08", "B04"), ("B8", "B4"), ("nir", "red"), ("NIR", "RED"))
-NDVI = ("ndvi", "NDVI")
 MOST = 400  # parcels behind a median
 CHARTS = 16  # classes whose profiles are drawn
 Curve = tuple[np.ndarray, np.ndarray]
-
-
-def vegetation_index(values: np.ndarray, bands: Sequence[str]) -> tuple[np.ndarray, str]:
-    """NDVI (..., ) of values (..., C), from an NDVI band or red and near infrared; else the first band."""
-    for name in NDVI:
-        if name in bands:
-            return values[..., bands.index(name)], "NDVI"
-    for nir, red in NIR_RED:
-        if nir in bands and red in bands:
-            a, b = values[..., bands.index(nir)], values[..., bands.index(red)]
-            return (a - b) / np.maximum(a + b, 1e-6), "NDVI"
-    return values[..., 0], bands[0]
 
 
 class Series:
