@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from eo_adapt.align import Alignment, Step, View
+from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.base import Views
 from eo_adapt.data.loader import DomainLoader, Part, Reader, Steps
 from eo_adapt.data.store import Store
@@ -96,7 +96,7 @@ class Bench:
         targets = [Part(torch.arange(half, len(made)), None)] if self.alignment.needs_target else []
         self.steps = Steps(reader, sources, targets, 128, 0, 0)
         self.parcels = 128 * (1 + len(targets))
-        self.alignment.attach(self.model, self.model.width, 2)
+        self.alignment.attach(self.model, Setup(self.model.width))
         self.model.to(self.device)
         self.alignment.to(self.device)
         if compiled:
@@ -174,6 +174,7 @@ def epoch(made: Store, device: str) -> None:
         "last",
         1,
         1,
+        0,
         frozenset({"labels"}),
     )
     options = TrainerOptions(max_epochs=1, accelerator="gpu" if device == "cuda" else "cpu", progress="none")

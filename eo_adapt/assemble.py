@@ -22,7 +22,8 @@ Config = Mapping[str, Any]
 def build_data(config: Config, alignment: Alignment, selection: Criterion) -> DomainDataModule:
     """The shift's domains, opened, divided and measured; needs are checked before any data are read."""
     shift: Shift = instantiate(config["shift"])
-    check_needs(alignment, selection, len(shift.targets), frozenset({"labels", "lonlat", "days"}))
+    sources = len(shift.targets if alignment.uses_target_labels else shift.sources)
+    check_needs(alignment, selection, sources, len(shift.targets), frozenset({"labels", "lonlat", "days"}))
     if alignment.uses_target_labels and not shift.targets:
         raise ValueError(f"{type(alignment).__name__} trains on target labels; this shift has no target domain")
     data: DomainDataModule = instantiate(
@@ -87,6 +88,7 @@ def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
         chooser,
         sources=len(data.labelled),
         targets=len(data.unlabelled),
+        classes=len(data.legend),
         provides=data.provides,
         seed=config["seed"],
         card=card_of(config, data),

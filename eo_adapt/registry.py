@@ -152,14 +152,16 @@ def expand(overrides: list[str]) -> list[str]:
     """What people type -> what hydra takes.
 
     ``method=[csn,coral]`` becomes a stack of the two, each under ``method.parts.<name>`` and with its own options;
-    ``data.bands.s2=[B04,B08]`` and ``data.join.cereals=[wheat,rye]`` may name keys that the yaml does not have.
+    ``data.bands.s2=[B04,B08]``, ``data.join.cereals=[wheat,rye]`` and ``method.weights.coral=0.5`` may name keys that
+    the yaml does not have.
     """
     out = []
     for override in overrides:
         match = re.fullmatch(r"method=\[([\w\s,]+)\]", override)
         if match is None:
             # Mappings whose keys only the data know: hydra wants to be told that new keys are meant.
-            out.append(f"++{override}" if re.match(r"data\.(join|bands)\b", override) else override)
+            free = re.match(r"data\.(join|bands)\b|method\.(parts\.\w+\.)?(weights|ramps|priors)\.", override)
+            out.append(f"++{override}" if free else override)
             continue
         parts = [name.strip() for name in match[1].split(",") if name.strip()]
         for name in parts:

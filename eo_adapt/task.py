@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from .align import Alignment, Step, View
+from .align import Alignment, Setup, Step, View
 from .data.sampler import generator
 from .metrics import confusion, per_class
 from .model import Model
@@ -38,6 +38,7 @@ class AdaptationTask(pl.LightningModule):
         selection: Which of them chooses the checkpoint; also logged as ``select/chosen``.
         sources: Number of labelled domains.
         targets: Number of unlabelled domains.
+        classes: Number of classes.
         provides: View fields that the data have, of those an alignment may need.
         seed: Each batch's randomness (dropout, augmentation) follows from this and the batch's number.
         card: What a user of the checkpoint must know (bands, units, legend, config); plain types only.
@@ -57,14 +58,15 @@ class AdaptationTask(pl.LightningModule):
         selection: str,
         sources: int,
         targets: int,
+        classes: int,
         provides: frozenset[str],
         seed: int = 0,
         card: dict[str, Any] | None = None,
         keys: Callable[[Tensor], list[str]] = lambda rows: list(map(str, rows.tolist())),
     ) -> None:
         super().__init__()
-        check_needs(alignment, criteria[selection], targets, provides)
-        alignment.attach(model, model.width, sources + targets)
+        check_needs(alignment, criteria[selection], sources, targets, provides)
+        alignment.attach(model, Setup(model.width, sources, targets, classes))
         self.model, self.alignment, self.criterion = model, alignment, criterion
         # A criterion that needs a target is only watched where there is one.
         self.criteria = {name: c for name, c in criteria.items() if targets or not c.needs_target}
@@ -130,18 +132,25 @@ class AdaptationTask(pl.LightningModule):
         """Let the alignment settle on the targets, and forget the last epoch's outputs."""
         if self.alignment.settles:
             with torch.no_grad():
-                self.alignment.settle(self.model, self._unlabelled())
+                self.alignment.settle(self.model, self._labelled(), self._unlabelled())
         self._outputs = [[] for _ in self.trainer.val_dataloaders]  # type: ignore[union-attr]
+
+    def _labelled(self) -> dict[int, Iterator[tuple[Inputs, Tensor]]]:
+        """Number of each source domain -> its validation batches, on this device."""
+        loaders = self.trainer.val_dataloaders[: self.sources]  # type: ignore[index]
+        batches = {i: _on(self.device, loader) for i, loader in enumerate(loaders)}
+        return {i: ((b.inputs, b.labels) for b in known if b.labels is not None) for i, known in batches.items()}
 
     def _unlabelled(self) -> dict[int, Iterator[Inputs]]:
         """Number of each target domain -> its adaptation batches, on this device."""
         loaders = self.trainer.datamodule.adapt_dataloaders()  # type: ignore[attr-defined]
-        return {i: (batch.to(self.device).inputs for batch in loader) for i, loader in loaders.items()}
+        return {i: (batch.inputs for batch in _on(self.device, loader)) for i, loader in loaders.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect what the model says of one domain's validation samples."""
         with self.alignment.scope(dataloader_idx):
             output = self.model(batch.inputs)
+            output = Output(output.features, self.alignment.adjust(output.logits))
             probes = self._probe(batch.inputs, output) if dataloader_idx >= self.sources else {}
         stream = generator(self.seed, dataloader_idx, batch_idx)
         logits, features, labels = balanced_pixels(output, batch.labels, PIXELS, stream)
@@ -208,7 +217,9 @@ class AdaptationTask(pl.LightningModule):
         self.history = checkpoint["history"]
 
 
-def check_needs(alignment: Alignment, selection: Criterion, targets: int, provides: frozenset[str]) -> None:
+def check_needs(
+    alignment: Alignment, selection: Criterion, sources: int, targets: int, provides: frozenset[str]
+) -> None:
     """Refuse a method or a criterion whose needs the data do not meet, before anything is read.
 
     Raises:
@@ -217,6 +228,11 @@ def check_needs(alignment: Alignment, selection: Criterion, targets: int, provid
     name = type(alignment).__name__
     if missing := alignment.needs - provides:
         raise ValueError(f"{name} needs {sorted(missing)} in every batch; this data provides {sorted(provides)}")
+    if sources < alignment.min_sources:
+        raise ValueError(
+            f"{name} compares labelled domains, so it needs at least {alignment.min_sources} sources; "
+            f"shift.sources has {sources}"
+        )
     if (alignment.needs_target or alignment.settles) and not targets and not alignment.uses_target_labels:
         raise ValueError(f"{name} needs a target domain in training; shift.targets is empty")
     if selection.needs_target and not targets:
@@ -224,6 +240,10 @@ def check_needs(alignment: Alignment, selection: Criterion, targets: int, provid
             f"selection by {type(selection).__name__} needs a target domain; there is none to validate on "
             "(choose selection=source_val)"
         )
+
+
+def _on(device: torch.device, loader: Iterable[Batch]) -> Iterator[Batch]:
+    return (batch.to(device) for batch in loader)
 
 
 def _join(parts: Sequence[Outputs]) -> Outputs:

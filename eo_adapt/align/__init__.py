@@ -1,5 +1,5 @@
 """Alignment modules. They import torch, the standard library and one another: copy this folder freely."""
 
-from .base import Alignment, Step, View
+from .base import Alignment, Setup, Step, View
 
-__all__ = ["Alignment", "Step", "View"]
+__all__ = ["Alignment", "Setup", "Step", "View"]

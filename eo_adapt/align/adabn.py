@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .base import Alignment
+from .base import Alignment, Labelled, Place, Setup
 from .csn import DomainNorm, in_domain, swap
 
 
@@ -25,24 +25,28 @@ class AdaBN(Alignment):
     """
 
     settles = True
+    place: ClassVar[Place] = "swaps"
     _settled: Tensor
 
     def __init__(self) -> None:
         super().__init__()
 
-    def attach(self, model: nn.Module, width: int, domains: int) -> None:
+    def attach(self, model: nn.Module, setup: Setup) -> None:
+        super().attach(model, setup)
         if any(isinstance(layer, DomainNorm) for layer in model.modules()):
             raise ValueError("AdaBN and CSN both keep statistics per domain; use one of them")
-        if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, domains)):
+        if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, setup.domains)):
             raise ValueError("AdaBN found no BatchNorm layer; choose an encoder that has some (encoder=pse_ltae)")
-        self.register_buffer("_settled", torch.zeros(domains, dtype=torch.bool))
+        self.register_buffer("_settled", torch.zeros(setup.domains, dtype=torch.bool))
 
     def scope(self, domain: int) -> AbstractContextManager[None]:
         """The first domain's statistics, which all sources share, until a target has its own."""
         own = not self.training and bool(self._settled[domain])
         return in_domain(domain if own else 0)
 
-    def settle(self, model: nn.Module, targets: Mapping[int, Iterable[Any]]) -> None:
+    def settle(
+        self, model: nn.Module, sources: Mapping[int, Iterable[Labelled]], targets: Mapping[int, Iterable[Any]]
+    ) -> None:
         layers = [layer for layer in model.modules() if isinstance(layer, DomainNorm)]
         for domain, batches in targets.items():
             norms = [cast(_BatchNorm, layer.norms[domain]) for layer in layers]

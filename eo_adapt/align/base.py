@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+Labelled = tuple[Any, Tensor]  # inputs, labels
+Place = Literal["swaps", "anywhere", "copies"]
 PAIRS = ("pooled", "each")
 Pairing = Literal["pooled", "each"]
 
@@ -43,6 +45,28 @@ class View:
 
 
 Views = tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a method is attached to. Domains are numbered sources first, then targets.
+
+    Attributes:
+        width: D of the features that alignments look at.
+        sources: Number of labelled domains.
+        targets: Number of unlabelled domains; may be 0.
+        classes: K of the logits; 0 where nobody needs to know.
+    """
+
+    width: int
+    sources: int = 1
+    targets: int = 1
+    classes: int = 0
+
+    @property
+    def domains(self) -> int:
+        """Number of all domains."""
+        return self.sources + self.targets
 
 
 def rows(views: Views) -> Tensor:
@@ -99,17 +123,24 @@ class Alignment(nn.Module):
         needs: View fields read beyond features and logits; checked before any data are read.
         needs_target: Whether training looks at target domains. The trainer shows them only to methods that do, so that
             the baseline's batch statistics hold nothing of the target.
+        min_sources: Fewest labelled domains.
+        place: What it does to the network in ``attach``: ``swaps`` layers, ``copies`` it, or neither (``anywhere``). In
+            a stack whatever swaps must come before whatever copies.
         uses_target_labels: True for oracles only; stamped on every result.
         shots: Target labels a class that an oracle may see; 0 = all.
         settles: Whether ``settle`` must be called before a checkpoint is scored.
+        tunes: Whether ``tune`` must be called on chosen weights; needs ``shift.target_labels``.
         learns_at_test: Whether ``predict`` needs gradients.
     """
 
     needs: frozenset[str] = frozenset()
     needs_target: bool = False
+    min_sources: int = 1
+    place: ClassVar[Place] = "anywhere"
     uses_target_labels: ClassVar[bool] = False
     shots: int = 0
     settles: bool = False
+    tunes: bool = False
     learns_at_test: bool = False
 
     def __init__(self, weight: float = 1.0) -> None:
@@ -118,8 +149,20 @@ class Alignment(nn.Module):
             raise ValueError(f"{type(self).__name__}.weight must be a finite number >= 0; got {weight}")
         self.weight = weight
 
-    def attach(self, model: nn.Module, width: int, domains: int) -> None:
-        """Once, before the optimiser exists: add parameters, swap layers, copy a teacher."""
+    def attach(self, model: nn.Module, setup: Setup) -> None:
+        """Once, before the optimiser exists: add parameters, swap layers, copy a teacher.
+
+        Raises:
+            ValueError: If there are too few domains for the method. Methods call this first.
+        """
+        name = type(self).__name__
+        if setup.sources < self.min_sources:
+            raise ValueError(
+                f"{name} compares labelled domains, so it needs at least {self.min_sources} sources; got "
+                f"{setup.sources} (add domains to shift.sources)"
+            )
+        if (self.needs_target or self.settles) and not (setup.targets or self.uses_target_labels):
+            raise ValueError(f"{name} needs a target domain in training; shift.targets is empty")
 
     def edit(self, sources: tuple[Any, ...], targets: tuple[Any, ...], step: Step) -> tuple[Any, Any]:
         """Before the forward passes: input-level adaptation. Gets and returns batches, one a domain."""
@@ -136,20 +179,41 @@ class Alignment(nn.Module):
     def after_step(self, model: nn.Module) -> None:
         """Once after each optimiser step."""
 
-    def settle(self, model: nn.Module, targets: Mapping[int, Iterable[Any]]) -> None:
-        """Before a checkpoint is scored, without gradients: a pass over unlabelled inputs of each target domain.
+    def settle(
+        self, model: nn.Module, sources: Mapping[int, Iterable[Labelled]], targets: Mapping[int, Iterable[Any]]
+    ) -> None:
+        """Before a checkpoint is scored, without gradients: for what training does not gather.
 
-        For statistics that training does not gather. Only called where ``settles`` is True.
+        Only called where ``settles`` is True.
+
+        Args:
+            model: The network, in eval mode.
+            sources: Number of each source domain -> (inputs, labels) of its validation samples.
+            targets: Number of each target domain -> inputs of its adaptation samples.
+        """
+
+    def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:
+        """Once on the chosen weights, with gradients: learn from a few labelled samples of each target domain.
+
+        Only called where ``tunes`` is True.
+
+        Args:
+            model: The network; its weights are changed in place.
+            shots: Number of each target domain -> (inputs, labels) of its few labelled samples.
+            step: Lends criterion and scope.
         """
 
     def class_weights(self, recall: Tensor) -> Tensor | None:
         """Once an epoch: sampling weight a class (K,) from source-validation recall (K,), or None to leave it."""
         return None
 
-    def predict(self, model: nn.Module, inputs: Any) -> Tensor:
-        """At test time, inside ``scope(domain)``: logits (B, K, *S') of one batch."""
-        logits: Tensor = model(inputs)[1]
+    def adjust(self, logits: Tensor) -> Tensor:
+        """At test time, inside ``scope(domain)``: logits (B, K, *S') -> corrected logits of the same shape."""
         return logits
+
+    def predict(self, model: nn.Module, inputs: Any) -> Tensor:
+        """At test time, inside ``scope(domain)``: logits (B, K, *S') of one batch, adjusted."""
+        return self.adjust(model(inputs)[1])
 
     def export(self, model: nn.Module, domain: int) -> nn.Module:
         """A plain copy of the network for one domain: same logits, no scope needed, no helper parts."""

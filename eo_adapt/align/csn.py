@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .base import Alignment, check_choice
+from .base import Alignment, Place, Setup, check_choice
 
 Affine = Literal["shared", "per_domain"]
 AFFINES = ("shared", "per_domain")
@@ -86,6 +86,7 @@ class CSN(Alignment):
             domain gets a gradient only from alignment terms.
     """
 
+    place: ClassVar[Place] = "swaps"
     needs_target = True  # statistics of a domain are gathered while training looks at it
 
     def __init__(self, affine: Affine = "shared") -> None:
@@ -93,8 +94,9 @@ class CSN(Alignment):
         check_choice("csn.affine", affine, AFFINES)
         self.affine = affine
 
-    def attach(self, model: nn.Module, width: int, domains: int) -> None:
-        if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, domains, self.affine)):
+    def attach(self, model: nn.Module, setup: Setup) -> None:
+        super().attach(model, setup)
+        if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, setup.domains, self.affine)):
             raise ValueError(
                 "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
             )

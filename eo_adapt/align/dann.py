@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Step, Views, rows
+from .base import Alignment, Setup, Step, Views, rows
 
 
 class _Reverse(torch.autograd.Function):
@@ -57,10 +57,10 @@ class DANN(Alignment):
             )
         self.strength, self.gamma, self.hidden = strength, gamma, hidden
 
-    def attach(self, model: nn.Module, width: int, domains: int) -> None:
-        if domains < 2:
-            raise ValueError(f"DANN tells domains apart, so it needs at least 2; got {domains}")
-        self.critic = nn.Sequential(nn.Linear(width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, domains))
+    def attach(self, model: nn.Module, setup: Setup) -> None:
+        super().attach(model, setup)
+        layers = nn.Linear(setup.width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, setup.domains)
+        self.critic = nn.Sequential(*layers)
         if (like := next(model.parameters(), None)) is not None:
             self.critic.to(like.device)
 

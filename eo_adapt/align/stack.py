@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Step, Views
+from .base import Alignment, Labelled, Setup, Step, Views
+
+# Factor of a part's terms over training progress p in [0, 1].
+RAMPS: dict[str, Callable[[float], float]] = {
+    "constant": lambda p: 1.0,
+    "linear": lambda p: p,
+    "sigmoid": lambda p: 2 / (1 + math.exp(-10 * p)) - 1,  # Ganin et al. 2016 (arXiv:1505.07818), sec. 5.2.2
+    "late": lambda p: float(p >= 0.5),
+}
 
 
 def _predicts(part: Alignment) -> bool:
@@ -20,24 +29,62 @@ def _predicts(part: Alignment) -> bool:
 class Stack(Alignment):
     """Alignments that act together, each with its own weight, in the order given.
 
-    Order matters where one part builds on another: normalisation (csn) before anything that copies the network (a
+    Order matters where one part builds on another: what swaps layers (csn) comes before what copies the network (a
     teacher). Terms are logged as ``<part>/<term>``, so that two parts of one kind do not hide each other.
 
     Args:
         parts: Name -> alignment.
+        weights: Name -> factor on the part's own weight; 1 where none is given.
+        ramps: Name -> how that factor grows over training: ``constant`` | ``linear`` | ``sigmoid`` (of DANN) | ``late``
+            (0 in the first half); constant where none is given.
+
+    Raises:
+        ValueError: If parts do not go together, in this order; says why. If a weight or ramp is unknown or impossible.
     """
 
-    def __init__(self, parts: Mapping[str, Alignment]) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, Alignment],
+        weights: Mapping[str, float] | None = None,
+        ramps: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
         if not parts:
             raise ValueError("a stack needs at least one part; got none (method=source_only is the empty method)")
         self.parts = nn.ModuleDict(dict(parts))
+        self.weights, self.ramps = dict(weights or {}), dict(ramps or {})
+        self._check_factors()
         self.needs = frozenset().union(*(part.needs for part in self))
         self.needs_target = any(part.needs_target for part in self)
+        self.min_sources = max(part.min_sources for part in self)
         self.settles = any(part.settles for part in self)
+        self.tunes = any(part.tunes for part in self)
         self.learns_at_test = any(part.learns_at_test for part in self)
+        self._check_company()
+
+    def _check_factors(self) -> None:
+        for what, given in (("weights", self.weights), ("ramps", self.ramps)):
+            if unknown := sorted(set(given) - set(self.parts)):
+                raise ValueError(f"method.{what} names {unknown}; the parts are {list(self.parts)}")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"method.weights.{name} must be a finite number >= 0; got {weight}")
+        for name, ramp in self.ramps.items():
+            if ramp not in RAMPS:
+                raise ValueError(f"method.ramps.{name} must be one of {list(RAMPS)}; got {ramp!r}")
+
+    def _check_company(self) -> None:
         if oracle := [name for name, part in self.named() if part.uses_target_labels]:
             raise ValueError(f"an oracle does not stack: {oracle} use target labels; run them alone")
+        if len(own := [name for name, part in self.named() if _predicts(part)]) > 1:
+            raise ValueError(f"{own} each predict in their own way at test time; use one of them")
+        copied = ""
+        for name, part in self.named():
+            if part.place == "swaps" and copied:
+                raise ValueError(
+                    f"{name} swaps layers of a network that {copied} has copied by then; put {name} before {copied}"
+                )
+            copied = name if part.place == "copies" else copied
 
     def __iter__(self) -> Iterator[Alignment]:
         return (part for _, part in self.named())
@@ -46,9 +93,9 @@ class Stack(Alignment):
         """Name and alignment of each part, in order."""
         return ((name, cast(Alignment, part)) for name, part in self.parts.items())
 
-    def attach(self, model: nn.Module, width: int, domains: int) -> None:
+    def attach(self, model: nn.Module, setup: Setup) -> None:
         for part in self:
-            part.attach(model, width, domains)
+            part.attach(model, setup)
 
     def edit(self, sources: tuple[Any, ...], targets: tuple[Any, ...], step: Step) -> tuple[Any, Any]:
         for part in self:
@@ -62,9 +109,13 @@ class Stack(Alignment):
                 stack.enter_context(part.scope(domain))
             yield
 
+    def factor(self, name: str, progress: float) -> float:
+        """What the terms of a part are multiplied by, beside the part's own weight."""
+        return self.weights.get(name, 1.0) * RAMPS[self.ramps.get(name, "constant")](progress)
+
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
         return {
-            f"{name}/{term}": value
+            f"{name}/{term}": self.factor(name, step.progress) * value
             for name, part in self.named()
             for term, value in part(sources, targets, step).items()
         }
@@ -73,20 +124,36 @@ class Stack(Alignment):
         for part in self:
             part.after_step(model)
 
-    def settle(self, model: nn.Module, targets: Mapping[int, Iterable[Any]]) -> None:
-        kept = {domain: list(batches) for domain, batches in targets.items()}  # each part passes over them
+    def settle(
+        self, model: nn.Module, sources: Mapping[int, Iterable[Labelled]], targets: Mapping[int, Iterable[Any]]
+    ) -> None:
+        """Each part that settles, in order; samples are kept, so that each can pass over them."""
+        labelled = {domain: list(batches) for domain, batches in sources.items()}
+        unlabelled = {domain: list(batches) for domain, batches in targets.items()}
         for part in self:
             if part.settles:
-                part.settle(model, kept)
+                part.settle(model, labelled, unlabelled)
+
+    def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:
+        for part in self:
+            if part.tunes:
+                part.tune(model, shots, step)
 
     def class_weights(self, recall: Tensor) -> Tensor | None:
         """Product of what the parts propose; None when none does."""
         proposed = [weights for part in self if (weights := part.class_weights(recall)) is not None]
         return torch.stack(proposed).prod(0) if proposed else None
 
+    def adjust(self, logits: Tensor) -> Tensor:
+        for part in self:
+            logits = part.adjust(logits)
+        return logits
+
     def predict(self, model: nn.Module, inputs: Any) -> Tensor:
-        own = [part for part in self if _predicts(part)]
-        return own[-1].predict(model, inputs) if own else super().predict(model, inputs)
+        for part in self:
+            if _predicts(part):
+                return self.adjust(part.predict(model, inputs))
+        return super().predict(model, inputs)
 
     def export(self, model: nn.Module, domain: int) -> nn.Module:
         for part in self:

@@ -6,12 +6,14 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from eo_adapt.align import Setup
 from eo_adapt.align.csn import CSN
 
 
 def split(net: nn.Module, domains: int, affine: str = "shared") -> CSN:
     csn = CSN(affine)
-    csn.attach(net, 3, domains)
+    csn.needs_target = domains > 1  # one domain is plain batch norm
+    csn.attach(net, Setup(3, 1, domains - 1))
     return csn
 
 

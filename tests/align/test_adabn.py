@@ -9,6 +9,7 @@ import torch
 from quick import QUICK
 from torch import nn
 
+from eo_adapt.align import Setup
 from eo_adapt.align.adabn import AdaBN
 from eo_adapt.align.csn import CSN
 from eo_adapt.registry import config
@@ -24,7 +25,7 @@ def network() -> nn.Module:
 
 def attached(domains: int = 2) -> tuple[AdaBN, nn.Module]:
     model, align = network(), AdaBN()
-    align.attach(model, 6, domains)
+    align.attach(model, Setup(6, 1, domains - 1))
     return align, model
 
 
@@ -51,7 +52,7 @@ def test_a_channelwise_shift_is_undone_exactly() -> None:
     with align.scope(1):
         before = model(x)
     with torch.no_grad():
-        align.settle(model, {1: [x]})
+        align.settle(model, {}, {1: [x]})
     with align.scope(1):
         after = model(x)
     assert (before - source).abs().max() > 0.1
@@ -67,7 +68,7 @@ def test_statistics_are_the_mean_over_batches_and_start_anew() -> None:
     norm = model[1].norms[1]
     with torch.no_grad():
         for _ in range(2):  # settling again forgets the first time
-            align.settle(model, {1: iter(batches)})
+            align.settle(model, {}, {1: iter(batches)})
             seen = [model[0](b) for b in batches]
     torch.testing.assert_close(norm.running_mean, torch.stack([s.mean(0) for s in seen]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([s.var(0) for s in seen]).mean(0))
@@ -94,7 +95,7 @@ def test_export_gives_the_same_logits_without_a_scope() -> None:
     x = torch.randn(64, 4)
     taught(align, model, x)
     with torch.no_grad():
-        align.settle(model, {1: [x * 2 + 1]})
+        align.settle(model, {}, {1: [x * 2 + 1]})
     for domain in (0, 1):
         with align.scope(domain):
             torch.testing.assert_close(align.export(model, domain)(x), model(x))
@@ -102,11 +103,11 @@ def test_export_gives_the_same_logits_without_a_scope() -> None:
 
 def test_what_it_needs() -> None:
     with pytest.raises(ValueError, match="no BatchNorm"):
-        AdaBN().attach(nn.Linear(2, 2), 2, 2)
+        AdaBN().attach(nn.Linear(2, 2), Setup(2))
     model = network()
-    CSN().attach(model, 6, 2)
+    CSN().attach(model, Setup(6))
     with pytest.raises(ValueError, match="use one of them"):
-        AdaBN().attach(model, 6, 2)
+        AdaBN().attach(model, Setup(6))
     with pytest.raises(ValueError, match="needs a target domain"):
         run(config("method=adabn", "shift.targets=[]", *QUICK), Path("never"))
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from eo_adapt.align import Alignment, Step, View
+from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.base import check_choice, pairs, rows
 from eo_adapt.align.source_only import SourceOnly
 from eo_adapt.align.target_only import TargetOnly
@@ -41,7 +41,7 @@ def test_base_is_the_source_only_baseline():
     for align in (Alignment(), SourceOnly()):
         net, batches = Net(), ((object(),), (object(),))
         before = {name: value.clone() for name, value in net.state_dict().items()}
-        align.attach(net, 4, 2)
+        align.attach(net, Setup(4))
         assert align.edit(*batches, STEP) == batches
         assert align((view(torch.randn(3, 4)),), (), STEP) == {}
         align.after_step(net)

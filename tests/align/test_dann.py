@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from eo_adapt.align import Step, View
+from eo_adapt.align import Setup, Step, View
 from eo_adapt.align.dann import DANN, ramp, reverse_gradient
 
 
@@ -30,7 +30,7 @@ def view(features: Tensor, domain: int) -> View:
 
 def attached(domains: int = 2, width: int = 4, **options) -> DANN:
     dann = DANN(hidden=16, **options)
-    dann.attach(nn.Identity(), width, domains)
+    dann.attach(nn.Identity(), Setup(width, 1, domains - 1))
     return dann
 
 
@@ -184,12 +184,12 @@ def test_wrong_options_are_refused_at_construction(options):
         DANN(**options)
 
 
-def test_one_domain_cannot_be_told_apart():
-    with pytest.raises(ValueError, match="at least 2; got 1"):
-        DANN().attach(nn.Identity(), 4, 1)
+def test_without_a_target_there_is_nothing_to_tell_apart():
+    with pytest.raises(ValueError, match="needs a target domain"):
+        DANN().attach(nn.Identity(), Setup(4, targets=0))
 
 
 def test_the_critic_lives_where_the_model_does():
     dann = DANN()
-    dann.attach(nn.Linear(2, 2, device="meta"), 4, 2)
+    dann.attach(nn.Linear(2, 2, device="meta"), Setup(4))
     assert {p.device.type for p in dann.critic.parameters()} == {"meta"}

@@ -42,7 +42,7 @@ class Theirs(nn.Module):
         return features, self.classifier(features)
 
 
-def run(align, maps, View, Step):
+def run(align, maps, Setup, View, Step):
     torch.manual_seed(0)
     if maps:
         model = Theirs(lambda i, o: nn.Conv2d(i, o, 1), nn.BatchNorm2d)
@@ -52,7 +52,7 @@ def run(align, maps, View, Step):
         xs, xt, ys = torch.randn(12, 3), torch.randn(9, 3) + 1, torch.randint(4, (12,))
     criterion = nn.CrossEntropyLoss()
 
-    align.attach(model, width=8, domains=2)
+    align.attach(model, Setup(width=8, classes=4))
     trained = [*model.parameters(), *align.parameters()]
     for number in range(1, 4):
         with align.scope(0):
@@ -81,7 +81,7 @@ def every(package):
     for maps in (False, True):
         parts = {"csn": csn.CSN(), "coral": coral.CORAL(), "dann": dann.DANN()}
         for align in (coral.CORAL(), mmd.MMD(max_rows=32), dann.DANN(), csn.CSN(), stack.Stack(parts)):
-            run(align, maps, base.View, base.Step)
+            run(align, maps, base.Setup, base.View, base.Step)
 
 
 def imported(root):

@@ -2,21 +2,31 @@
 
 import copy
 import io
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from eo_adapt.align import Alignment, Step, View
+from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.csn import DomainNorm
 from eo_adapt.registry import build, names
 
 TOGETHER = ("csn", "coral", "dann")
 SOURCES, TARGETS, CLASSES, WIDTH, STEPS = 2, 1, 3, 5, 6
-# Forward passes a step beyond one a domain: a teacher, an augmented view. Say so here when a method needs them.
-EXTRA_FORWARDS: dict[str, int] = {}
+PAGES = Path(__file__).parents[2] / "docs" / "methods"
+
+
+def extra_forwards(name: str) -> int:
+    """Forward passes a step beyond one a domain (a teacher, an augmented view), as the method's page declares them."""
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    declared = re.search(r"Extra forward passes a step: `([\d+*() ]|sources|targets)+`", page)
+    assert declared, f"docs/methods/{name}.md does not say `Extra forward passes a step: `...``"
+    formula = declared[0].split("`")[1]
+    return int(eval(formula, {"__builtins__": {}}, {"sources": SOURCES, "targets": TARGETS}))
 
 
 def weighs(name: str) -> bool:
@@ -62,7 +72,7 @@ class Bench:
         torch.manual_seed(self.seed)
         self.model = Tiny()
         self.align = make(self.name, self.weight)
-        self.align.attach(self.model, WIDTH, SOURCES + TARGETS)
+        self.align.attach(self.model, Setup(WIDTH, SOURCES, TARGETS, CLASSES))
         self.optimiser = torch.optim.Adam([*self.model.parameters(), *self.align.parameters()], 0.01)
 
     def views(self, number: int = 0) -> tuple[View, ...]:
@@ -140,14 +150,6 @@ def test_terms_alone_move_the_encoder(name):
         assert grads[0].abs().max() > 1e-7, f"{term} gives the first layer no gradient"
 
 
-@with_terms
-def test_every_domains_features_get_a_gradient(name):
-    bench = Bench(name)
-    views = bench.views()
-    grads = torch.autograd.grad(total(bench.terms(views)), [view.features for view in views])
-    assert all(grad.abs().max() > 1e-9 for grad in grads)
-
-
 @every
 def test_the_task_gradient_stays_intact(name):
     bench = Bench(name)
@@ -218,7 +220,7 @@ def test_target_labels_and_extra_forwards_are_not_needed(name):
     assert views[-1].labels is None
     bench.terms(views)
     bench.align.after_step(bench.model)
-    assert len(calls) == SOURCES + TARGETS + EXTRA_FORWARDS.get(name, 0)
+    assert len(calls) == SOURCES + TARGETS + extra_forwards(name)
 
 
 @every
@@ -239,6 +241,7 @@ def test_export_is_plain_and_has_the_logits_of_predict(name):
 def test_a_fitted_method_was_fitted_on_all_its_parameters(name):
     """A critic that never gets a gradient is the dead default of other libraries."""
     bench = Bench(name)
-    before = {key: value.clone() for key, value in bench.align.named_parameters()}
+    before = {key: value.clone() for key, value in bench.align.named_parameters() if value.requires_grad}
     bench.fit(last=2)
-    assert all(not torch.equal(value, before[key]) for key, value in bench.align.named_parameters())
+    after = dict(bench.align.named_parameters())
+    assert all(not torch.equal(after[key], value) for key, value in before.items())

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eo_adapt.align import Alignment, Step, View
+from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.coral import CORAL
 from eo_adapt.align.csn import CSN, DomainNorm
 from eo_adapt.align.dann import DANN
-from eo_adapt.align.stack import Stack
+from eo_adapt.align.stack import RAMPS, Stack
 from eo_adapt.align.target_only import TargetOnly
 
 STEP = Step(nn.Identity(), nn.CrossEntropyLoss(), lambda domain: nullcontext(), 0.5)
@@ -23,8 +23,8 @@ class Logged(Alignment):
         super().__init__(weight)
         self.name, self.log = name, log
 
-    def attach(self, model, width, domains):
-        self.log.append(f"attach {self.name} {width} {domains}")
+    def attach(self, model, setup):
+        self.log.append(f"attach {self.name} {setup.width} {setup.domains}")
 
     def edit(self, sources, targets, step):
         return tuple(x + self.name for x in sources), tuple(x + self.name for x in targets)
@@ -78,7 +78,7 @@ def two(log: list[str]) -> Stack:
 def test_moments_reach_the_parts_in_order():
     log: list[str] = []
     stack = two(log)
-    stack.attach(nn.Identity(), 7, 3)
+    stack.attach(nn.Identity(), Setup(7, 2, 1))
     stack.after_step(nn.Identity())
     assert log == ["attach a 7 3", "attach b 7 3", "after a", "after b"]
     assert [name for name, _ in stack.named()] == ["first", "second"]
@@ -122,18 +122,19 @@ def test_class_weights_multiply():
     assert torch.equal(Stack({"a": Weighs(), "b": Weighs()}).class_weights(recall), torch.tensor([0.25, 0.0625]))
 
 
-def test_the_last_part_that_predicts_does():
+def test_the_part_that_predicts_does():
     class Net(nn.Module):
         def forward(self, x):
             return x, x + 1
 
     inputs = torch.zeros(2)
-    stack = Stack({"one": Predicts(1.0), "two": Predicts(2.0), "coral": CORAL()})
-    assert stack.predict(Net(), inputs) == 2.0
+    assert Stack({"two": Predicts(2.0), "coral": CORAL()}).predict(Net(), inputs) == 2.0
+    with pytest.raises(ValueError, match=r"\['one', 'two'\] each predict in their own way"):
+        Stack({"one": Predicts(1.0), "two": Predicts(2.0)})
     assert torch.equal(Stack({"coral": CORAL()}).predict(Net(), inputs), inputs + 1)
     inner = Stack({"coral": CORAL()})
     assert torch.equal(Stack({"one": Predicts(1.0), "inner": inner}).predict(Net(), inputs), torch.tensor(1.0))
-    assert Stack({"one": Predicts(1.0), "inner": Stack({"two": Predicts(2.0)})}).predict(Net(), inputs) == 2.0
+    assert Stack({"inner": Stack({"two": Predicts(2.0)})}).predict(Net(), inputs) == 2.0
 
 
 def test_export_is_chained():
@@ -145,6 +146,63 @@ def test_export_is_chained():
         "Flatten",
         "Identity",
     ]
+
+
+class Doubles(Alignment):
+    def adjust(self, logits):
+        return 2 * logits
+
+
+def test_every_part_adjusts_what_is_predicted():
+    class Net(nn.Module):
+        def forward(self, x):
+            return x, x + 1
+
+    stack = Stack({"one": Doubles(), "coral": CORAL(), "two": Doubles()})
+    assert torch.equal(stack.predict(Net(), torch.zeros(2)), torch.full((2,), 4.0))
+    assert torch.equal(
+        Stack({"one": Doubles(), "own": Predicts(3.0)}).predict(Net(), torch.zeros(2)), torch.tensor(6.0)
+    )
+
+
+class Copies(Alignment):
+    place = "copies"
+
+
+def test_what_swaps_layers_comes_before_what_copies_the_network():
+    Stack({"csn": CSN(), "teacher": Copies()})
+    with pytest.raises(ValueError, match="put csn before teacher"):
+        Stack({"teacher": Copies(), "csn": CSN()})
+
+
+def test_weights_and_ramps_are_factors_on_a_parts_own_weight():
+    stack = Stack({"x": Logged("a", [], weight=2.0), "y": Logged("a", [])}, {"x": 0.5}, {"y": "linear"})
+    terms = {name: term.item() for name, term in stack((), (), STEP).items()}
+    assert terms == pytest.approx(
+        {"x/term": 1.0, "x/other": 10.0, "y/term": STEP.progress, "y/other": 10 * STEP.progress}
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"weights": {"z": 1.0}}, r"names \['z'\]; the parts are \['x'\]"),
+        ({"weights": {"x": -1.0}}, "weights.x must be a finite number"),
+        ({"weights": {"x": float("inf")}}, "weights.x must be a finite number"),
+        ({"ramps": {"x": "cubic"}}, "ramps.x must be one of .*sigmoid.*got 'cubic'"),
+    ],
+)
+def test_impossible_factors_are_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        Stack({"x": CORAL()}, **given)
+
+
+@pytest.mark.parametrize("name", RAMPS)
+def test_ramps_grow_from_at_least_0_to_1(name):
+    values = [RAMPS[name](p / 20) for p in range(21)]
+    assert values == sorted(values)
+    assert min(values) >= 0
+    assert values[-1] == pytest.approx(1, abs=1e-4)
 
 
 def test_an_oracle_does_not_stack():
@@ -159,7 +217,7 @@ def test_an_empty_stack_is_refused():
 
 def test_parts_parameters_belong_to_the_stack():
     stack = Stack({"dann": DANN(hidden=3), "coral": CORAL()})
-    stack.attach(nn.Identity(), 4, 2)
+    stack.attach(nn.Identity(), Setup(4))
     assert sum(p.numel() for p in stack.parameters()) == (4 * 3 + 3) + (3 * 2 + 2)
     assert all(name.startswith("parts.dann.critic.") for name in stack.state_dict())
 
@@ -170,7 +228,7 @@ def test_csn_coral_dann_together():
 
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     stack = Stack({"csn": CSN(), "coral": CORAL(weight=2.0), "dann": DANN()})
-    stack.attach(net, 4, 2)
+    stack.attach(net, Setup(4))
     views = []
     for domain in (0, 1):
         with stack.scope(domain):
