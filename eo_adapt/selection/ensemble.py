@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from .base import Criterion, Outputs, SelectionError
 
-DEFAULT = ("source_val", "infomax", "snd", "bnm", "class_ami")
+DEFAULT = ("source_val", "infomax", "bnm", "class_ami")
 
 
 def rank_average(scores: Mapping[str, Sequence[float]]) -> list[float]:

@@ -2,131 +2,13 @@
 
 import copy
 import io
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from bench import METHODS, SOURCES, TARGETS, TOGETHER, WITH_TERMS, Bench, Tiny, extra_forwards, task, total
+from torch import Tensor
 
-from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.csn import DomainNorm
-from eo_adapt.registry import build, names
-
-TOGETHER = ("csn", "coral", "dann")
-SOURCES, TARGETS, CLASSES, WIDTH, STEPS = 2, 1, 3, 5, 6
-PAGES = Path(__file__).parents[2] / "docs" / "methods"
-
-
-def extra_forwards(name: str) -> int:
-    """Forward passes a step beyond one a domain (a teacher, an augmented view), as the method's page declares them."""
-    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
-    declared = re.search(r"Extra forward passes a step: `([\d+*() ]|sources|targets)+`", page)
-    assert declared, f"docs/methods/{name}.md does not say `Extra forward passes a step: `...``"
-    formula = declared[0].split("`")[1]
-    return int(eval(formula, {"__builtins__": {}}, {"sources": SOURCES, "targets": TARGETS}))
-
-
-def weighs(name: str) -> bool:
-    """Whether the method has loss terms of its own."""
-    return type(build("method", name)).loss is not Alignment.loss
-
-
-def make(name: str, weight: float | None = None) -> Alignment:
-    """The method as configured, or with another weight; the stack is one of three."""
-    if name == "stack":
-        return build("method", "stack", parts={part: make(part, weight) for part in TOGETHER})
-    return build("method", name, **({} if weight is None or not weighs(name) else {"weight": weight}))
-
-
-METHODS = names("method")
-WITH_TERMS = [name for name in METHODS if name == "stack" or weighs(name)]
-
-
-class Tiny(nn.Module):
-    """A parcel model of someone else's: (features, logits)."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, WIDTH))
-        self.head = nn.Linear(WIDTH, CLASSES)
-
-    def forward(self, x):
-        features = self.encoder(x)
-        return features, self.head(features)
-
-
-@dataclass
-class Bench:
-    """A model and a method with two sources and one target; domains differ in mean and spread."""
-
-    name: str
-    weight: float | None = None
-    seed: int = 0
-    model: Tiny = field(init=False)
-    align: Alignment = field(init=False)
-
-    def __post_init__(self):
-        torch.manual_seed(self.seed)
-        self.model = Tiny()
-        self.align = make(self.name, self.weight)
-        self.align.attach(self.model, Setup(WIDTH, SOURCES, TARGETS, CLASSES))
-        self.optimiser = torch.optim.Adam([*self.model.parameters(), *self.align.parameters()], 0.01)
-
-    def views(self, number: int = 0) -> tuple[View, ...]:
-        """Of one step; the target comes without labels."""
-        views = []
-        for domain in range(SOURCES + TARGETS):
-            draw = torch.Generator().manual_seed(100 * number + domain)
-            mix = torch.randn(6, 6, generator=torch.Generator().manual_seed(domain))  # survives normalisation
-            rows = 12 + 3 * domain
-            x = torch.randn(rows, 6, generator=draw).exp() @ mix + domain
-            labels = torch.randint(CLASSES, (rows,), generator=draw) if domain < SOURCES else None
-            lonlat, days = torch.rand(rows, 2, generator=draw), torch.arange(4.0).expand(rows, 4)
-            with self.align.scope(domain):
-                features, logits = self.model(x)
-            views.append(View(features, logits, x, domain, labels, lonlat, days))
-        return tuple(views)
-
-    def terms(self, views: tuple[View, ...], number: int = STEPS // 2) -> dict[str, Tensor]:
-        torch.manual_seed(number)  # as the trainer does
-        step = Step(self.model, nn.CrossEntropyLoss(), self.align.scope, number / STEPS)
-        return self.align(views[:SOURCES], views[SOURCES:], step)
-
-    def fit(self, first: int = 1, last: int = STEPS) -> "Bench":
-        for number in range(first, last + 1):
-            views = self.views(number)
-            self.optimiser.zero_grad()
-            (task(views) + total(self.terms(views, number))).backward()
-            self.optimiser.step()
-            self.align.after_step(self.model)
-        return self
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Of the model's parameters, as one vector."""
-        parameters = list(self.model.parameters())
-        grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        return torch.cat(
-            [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, grads, strict=True)]
-        )
-
-    def weights(self) -> Tensor:
-        return nn.utils.parameters_to_vector(self.model.parameters()).detach()
-
-    def state(self) -> dict[str, Any]:
-        parts = {"model": self.model, "align": self.align, "optimiser": self.optimiser}
-        return {name: part.state_dict() for name, part in parts.items()}
-
-
-def task(views: tuple[View, ...]) -> Tensor:
-    return torch.stack([nn.functional.cross_entropy(v.logits.float(), v.labels) for v in views[:SOURCES]]).mean()
-
-
-def total(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum() if terms else torch.zeros(())
-
 
 every = pytest.mark.parametrize("name", METHODS)
 with_terms = pytest.mark.parametrize("name", WITH_TERMS)
