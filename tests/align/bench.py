@@ -68,6 +68,7 @@ class Bench:
     name: str = "source_only"
     weight: float | None = None
     seed: int = 0
+    rank: int = 0  # of this process, which has batches of its own
     sources: int = SOURCES
     targets: int = TARGETS
     maps: bool = False
@@ -83,7 +84,7 @@ class Bench:
 
     def batch(self, domain: int, number: int) -> tuple[Tensor, Tensor | None]:
         """Inputs and labels of one domain and step."""
-        draw = torch.Generator().manual_seed(100 * number + domain)
+        draw = torch.Generator().manual_seed(10_000 * self.rank + 100 * number + domain)
         mix = torch.randn(6, 6, generator=torch.Generator().manual_seed(domain))  # survives normalisation
         shape = (3 + domain, 4, 5) if self.maps else (12 + 3 * domain,)
         x = torch.randn(*shape, 6, generator=draw).exp() @ mix + domain

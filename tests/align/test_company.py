@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from eo_adapt.align.stack import Stack
 
 ALONE = {"source_only", "target_only", "few_shot", "stack"}  # baselines, oracles, and the stack itself
 SINGLE = [name for name in METHODS if name not in ALONE]
+PATIENCE = timedelta(minutes=2)  # processes that wait for each other are an error, not a hang
 PLACES = {"swaps": 0, "anywhere": 1, "copies": 2}
 
 
@@ -91,13 +93,13 @@ class Both(nn.Module):
 def two_steps(rank: int, place: str, names: list[str], found: Any) -> None:
     """One of two processes: trains every method on batches of its own."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{place}", rank=rank, world_size=2, timeout=PATIENCE)
     for name in names:
-        bench = Bench(name)
+        bench = Bench(name, rank=rank)
         both = DistributedDataParallel(Both(bench), find_unused_parameters=True)
         for step in (1, 2):
             bench.optimiser.zero_grad()
-            both(10 * rank + step).backward()
+            both(step).backward()
             bench.optimiser.step()
             bench.align.after_step(bench.model)
         trained = [p.detach().flatten() for p in both.module.parameters()]
