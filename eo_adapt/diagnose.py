@@ -6,6 +6,7 @@ With ``run=<run dir>`` (or a list) also what trained networks make of the domain
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,14 @@ WHERE = ("root", "store")  # data options that say where files lie, not what the
 WHAT = ("recipe", "generator", "bands", "classes", "join", "coarsen", "min_per_class", "split")  # must agree with a run
 
 
-def diagnose_shift(config: Mapping[str, Any] | DictConfig, folder: Path | str) -> Diagnosis:
+def diagnose_shift(config: Mapping[str, Any] | DictConfig, folder: Path | str, words: Sequence[str] = ()) -> Diagnosis:
     """Diagnose the shift of a config and write diagnosis.json and diagnosis.html.
 
     Args:
         config: As :func:`eo_adapt.registry.config` composes it; ``name="diagnose"`` adds ``run``, ``checkpoint``,
             ``labels`` and ``parcels``, which a training config may lack.
         folder: Where to write; made if missing. Run directories are only read.
+        words: The words of the command line, for the page to repeat; () = those of the config's shift and own options.
 
     Raises:
         FileNotFoundError: If a run has no config or checkpoint.
@@ -62,7 +64,7 @@ def diagnose_shift(config: Mapping[str, Any] | DictConfig, folder: Path | str) -
         "config_sha256": config_hash(plain),
     }
     write_text(folder / "diagnosis.json", json.dumps({**about, **found.to_dict()}, indent=1))
-    write_page(found, plain, folder)
+    write_page(found, plain, folder, words or own_words(plain))
     return found
 
 
@@ -85,11 +87,19 @@ def build_data(config: Mapping[str, Any]) -> DomainDataModule:
 
 
 def open_labels(data: DomainDataModule, config: Mapping[str, Any], folder: Path) -> dict[str, np.ndarray]:
-    """Class names of the targets' train and val parcels, "" on the others; writes a line to ``audit.jsonl``."""
+    """Class names of the targets' train and val parcels, "" on the others; writes a line to ``audit.jsonl``.
+
+    Raises:
+        ValueError: If no target has labels. Nothing is opened or written then.
+    """
     import numpy as np
 
     from .rundir import audit
 
+    there = data.store.index["label"].to_numpy(str) != ""
+    if not any(there[d.rows].any() for d in data.parcels if d.role == "target"):
+        mine = [d.domain.name for d in data.parcels if d.role == "target"]
+        raise ValueError(f"labels=true opens the labels of {mine}, but these targets have none; leave labels=true out")
     truth = {}
     with data.opened(lambda: void(audit(folder, config, "diagnose labels=true"))):
         names = np.array(data.scored_classes().names)
@@ -101,8 +111,6 @@ def open_labels(data: DomainDataModule, config: Mapping[str, Any], folder: Path)
                     part = data.sealed(d, split)
                     assert part.labels is not None  # noqa: S101  (sealed parts have labels)
                     labels[[place[row] for row in part.rows.tolist()]] = names[part.labels.numpy()]
-    if not any((labels != "").any() for labels in truth.values()):
-        raise ValueError(f"labels=true, but the targets {list(truth)} have no labels; leave it out")
     return truth
 
 
@@ -149,9 +157,8 @@ def see(config: Mapping[str, Any], folder: Path, checkpoint: str) -> dict[str, S
     import torch
 
     from .assemble import build_task
-    from .calibration import expected_calibration_error
     from .data.loader import Part
-    from .diagnosis.network import Seen
+    from .diagnosis.network import Seen, confidence
     from .diagnosis.table import blocks_of
     from .evaluate import load, part_outputs
 
@@ -160,20 +167,20 @@ def see(config: Mapping[str, Any], folder: Path, checkpoint: str) -> dict[str, S
     rows = [d.of("val")[0] for d in data.parcels]
     places = data.store.index[["x", "y"]].to_numpy(float)[np.concatenate(rows)]
     blocks, _ = blocks_of(places, [len(r) for r in rows], data.split.block_size)
-    features, wrong, sure = [], [], []
+    features, logits, labels = [], [], []
     for i, d in enumerate(data.parcels):
         out = part_outputs(task, data, Part(torch.from_numpy(rows[i]), None), 0 if data.oracle else i)
         assert out.features is not None  # noqa: S101  (a network has features)
         features.append(out.features.double().numpy())
         if d.role == "source":
             truth = torch.from_numpy(data.legend.encode(d.of("val")[1]))
-            wrong.append((out.logits.argmax(1) != truth)[truth >= 0])
-            sure.append(out.logits.softmax(1).amax(1)[truth >= 0])
-    bad, confidence = torch.cat(wrong), torch.cat(sure)
+            logits.append(out.logits[truth >= 0])
+            labels.append(truth[truth >= 0])
+    said, known = torch.cat(logits), torch.cat(labels)
     sources = [i for i, d in enumerate(data.parcels) if d.role == "source"]
     pooled = [np.concatenate([x[i] for i in sources]) for x in (features, blocks)]
     name = f"{config.get('choices', {}).get('method', folder.name)}, seed {config['seed']}"
-    quality = float(bad.double().mean()), len(bad), expected_calibration_error(confidence, ~bad)
+    quality = float((said.argmax(1) != known).double().mean()), len(known), confidence(said, known)
     return {
         d.domain.name: Seen(name, pooled[0], features[i], pooled[1], blocks[i], *quality)
         for i, d in enumerate(data.parcels)
@@ -196,17 +203,22 @@ def compare(seen: Sequence[Mapping[str, Seen]], seed: int) -> dict[str, Any]:
 # -- output ----------------------------------------------------------------------------------------------------------
 
 
-def write_page(found: Diagnosis, config: Mapping[str, Any], folder: Path) -> None:
+def own_words(config: Mapping[str, Any]) -> list[str]:
+    """Shift, seed and what a config says of the diagnosis itself, as words for the command line."""
+    words = [f"shift={config['choices']['shift']}", f"seed={config['seed']}"]
+    words += [f"parcels={config['parcels']}"] if "parcels" in config else []
+    return words + (["labels=true"] if config.get("labels") else [])
+
+
+def write_page(found: Diagnosis, config: Mapping[str, Any], folder: Path, words: Sequence[str]) -> None:
     """diagnosis.html."""
     from .diagnosis.page import fill
     from .report.look import style
     from .report.page import Page
 
-    shift = config["choices"]["shift"]
-    page = Page(f"Diagnosis of {shift}", found.sentences[0])
-    options = " labels=true" if found.labels_opened else ""
+    page = Page(f"Diagnosis of {config['choices']['shift']}", found.targets[0].findings[0].sentence)
     with style():
-        fill(page, found, f"python -m eo_adapt.diagnose shift={shift} seed={config['seed']}{options}")
+        fill(page, found, shlex.join(["python", "-m", "eo_adapt.diagnose", *words]))
         page.write(folder / "diagnosis.html")
 
 
@@ -219,7 +231,7 @@ def main(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     choices = {k: v for k, v in hydra.runtime.choices.items() if k in GROUPS}
     folder = Path(hydra.runtime.output_dir)
-    found = diagnose_shift(with_choices(cfg, choices), folder)
+    found = diagnose_shift(with_choices(cfg, choices), folder, list(hydra.overrides.task))
     for sentence in found.sentences:
         print(f"- {sentence}")
     if found.labels_opened:

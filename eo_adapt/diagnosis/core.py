@@ -65,9 +65,13 @@ class Diagnosis:
 
     @property
     def sentences(self) -> list[str]:
-        """What was found, each sentence once, the dominant cause of each target first."""
-        said = [f.sentence for t in self.targets for f in t.findings] + list(self.runs.get("warnings", ()))
-        return list(dict.fromkeys(said))
+        """What was found and what to try, each once, the dominant cause of each target first."""
+        said: dict[str, str] = {}
+        told: set[str] = set()
+        for f in (f for t in self.targets for f in t.findings):
+            said.setdefault(f.sentence, f.sentence if f.tries in told else f"{f.sentence} {f.tries}".strip())
+            told.add(f.tries)
+        return [*said.values(), *dict.fromkeys(self.runs.get("warnings", ()))]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, fit for json."""
@@ -116,7 +120,7 @@ def diagnose(
     hygiene["block"] = tables.edge
     found = []
     for target in tables.targets:
-        measures = measure(data, tables.sources, target, seed, truth is not None)
+        measures = measure(data, tables.sources, target, seed)
         measures["lacking"] = dict(tables.lacking)
         findings, dominant = judge(target.name, measures, hygiene)
         found.append(TargetDiagnosis(target.name, dominant, tuple(findings), measures))

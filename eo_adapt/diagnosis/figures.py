@@ -93,22 +93,24 @@ def shares(m: Mapping[str, Any]) -> Figure:
     """Class shares of the source and estimated ones of the target, with intervals; the true ones where opened."""
     s, truth = m["shares"], m["truth"]
     order = np.argsort(-np.maximum(s["source"], s["bbse"]))[:MOST_CLASSES]
-    figure, axes = _new(7, 0.42 * len(order) + 1.2)
+    figure, axes = _new(7, 0.42 * len(order) + 1.4)
     at = np.arange(len(order))
     axes.barh(at - 0.28, np.array(s["source"])[order], 0.26, color=BLUE, label="sources")
     for offset, key, colour in ((0.0, "bbse", ORANGE), (0.28, "em", GREEN)):
         value, interval = np.array(s[key])[order], np.array(s[f"{key}_interval"])[order]
         error = np.abs(np.stack([value - interval[:, 0], interval[:, 1] - value]))
-        label = f"target, {key.upper()} (95 %)"
+        label = f"target, {key.upper()} (95 % of sampling error only)"
         axes.barh(at + offset, value, 0.26, xerr=error, color=colour, ecolor="black", capsize=2, label=label)
+        for x, y in zip(value[np.isnan(error[0])], (at + offset)[np.isnan(error[0])], strict=True):
+            axes.annotate("?", (x, y), (3, 0), textcoords="offset points", va="center", fontsize=8)
     if truth:
         known = dict(zip(truth["classes"], truth["target"], strict=True))
         named = [s["classes"][i] for i in order]
         axes.plot([known.get(n, 0) for n in named], at + 0.14, "kD", ms=4, label="target, opened labels")
     axes.set_yticks(at, [s["classes"][i].replace("_", " ") for i in order])
     axes.invert_yaxis()
-    axes.set(xlabel="share of the parcels")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="share of the parcels (? = no interval)")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
@@ -138,5 +140,20 @@ def dates(m: Mapping[str, Any], target: str, sensor: str) -> Figure:
         axes.bar(place, d[sensor]["valid"], width, color=shade[name], label=name)
     axes.set_xticks(range(len(months)), [MONTHS[x % 12] for x in months])
     axes.set(ylabel="valid dates a parcel")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def reliability(row: Mapping[str, Any]) -> Figure:
+    """Share of right source validation parcels against confidence, before and after the temperature of one run."""
+    figure, axes = _new(4.4, 4.9)
+    axes.plot([0, 1], [0, 1], ":", color=GREY, label="as sure as right")
+    scaled = "no temperature fitted" if row["why_not"] else f"temperature {row['temperature']:.2f}"
+    for key, colour, label in (("", BLUE, "as it is"), ("_scaled", ORANGE, scaled)):
+        bins = row[f"reliability{key}"]
+        x, y, n = (np.array([b[k] for b in bins], float) for k in ("confidence", "accuracy", "count"))
+        axes.plot(x, y, color=colour, lw=1.2, label=f"{label}: ECE {row[f'ece{key}']:.3f}")
+        axes.scatter(x, y, 8 + 120 * n / max(1.0, n.sum()), color=colour)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence", ylabel="share that is right", aspect="equal")
+    figure.legend(loc="outside upper center", frameon=False, fontsize=8)
     return figure

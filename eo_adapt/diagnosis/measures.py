@@ -27,19 +27,17 @@ if TYPE_CHECKING:
 
 PROBED = 400  # parcels a domain that probes see
 REPEATS = 3
+COVERS = "sampling error only: blocks are drawn again, the classifier and the repairs before it are not fitted again"
 
 
-def measure(
-    data: DomainDataModule, sources: Sequence[ParcelTable], target: ParcelTable, seed: int, truth: bool
-) -> dict[str, Any]:
+def measure(data: DomainDataModule, sources: Sequence[ParcelTable], target: ParcelTable, seed: int) -> dict[str, Any]:
     """Measure one target.
 
     Args:
         data: Where the tables come from.
         sources: The source tables.
-        target: The target's.
+        target: The target's; ``truth`` is None where it has no labels that were opened.
         seed: Of everything random.
-        truth: Whether ``target.labels`` were opened.
     """
     source = pooled(sources, "sources")
     names = class_names(data, sources, target)
@@ -74,7 +72,7 @@ def measure(
         "sensors": {t.name: describe(data, t) for t in (*sources, target)},
         "attributes": attributes(data, source, target),
         "profiles": {t.name: index_profile(t) for t in (*sources, target)},
-        "truth": opened(scene, source, target) if truth else None,
+        "truth": opened(scene, source, target) if (target.labels != "").any() else None,
     }
 
 
@@ -109,7 +107,7 @@ def shares(scene: Scene, points: Mapping[str, tuple[Floats, Floats]], days: floa
     rows, goal = points["narrow"]
     labels = scene.source.labels[keep].tolist()
     found = estimate(rows[keep], labels, scene.block[keep], goal, scene.target_block, seed, draws=100)
-    return {**{k: np.asarray(v).tolist() for k, v in asdict(found).items()}, "after_days": days}
+    return {**{k: np.asarray(v).tolist() for k, v in asdict(found).items()}, "after_days": days, "interval": COVERS}
 
 
 def probes(scene: Scene, few: Sequence[Ints], seed: int) -> dict[str, dict[str, dict[str, float]]]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from ..calibration import calibrated, expected_calibration_error, fit_temperature, reliability, why_not
 from .distances import coral, mmd
 from .probes import a_distance
 from .profiles import Floats, Ints
@@ -29,7 +31,7 @@ class Seen:
         target_block: (M,) theirs.
         source_error: Share of source validation parcels that the network has wrong.
         source_parcels: How many.
-        ece: Expected calibration error on them.
+        confidence: How far its probabilities on them can be believed; see :func:`confidence`.
     """
 
     name: str
@@ -39,7 +41,28 @@ class Seen:
     target_block: Ints
     source_error: float
     source_parcels: int
-    ece: float
+    confidence: Mapping[str, Any]
+
+
+def confidence(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Calibration of source validation parcels, before and after one temperature that is fitted on these same parcels.
+
+    Args:
+        logits: (N, K).
+        labels: (N,) in 0..K-1.
+
+    Returns:
+        ``ece`` and ``ece_scaled``, ``temperature`` (1 where none can be fitted; ``why_not`` says why) and the bins of
+        two reliability diagrams, ``reliability`` and ``reliability_scaled``; empty bins are left out.
+    """
+    temperature = fit_temperature(logits, labels)
+    right = logits.argmax(1) == labels
+    found: dict[str, Any] = {"temperature": temperature, "why_not": why_not(logits, labels)}
+    for name, scale in (("", 1.0), ("_scaled", temperature)):
+        probabilities = calibrated(logits, scale)
+        found[f"ece{name}"] = expected_calibration_error(probabilities, right)
+        found[f"reliability{name}"] = [b for b in reliability(probabilities, right) if b["count"]]
+    return found
 
 
 def row(seen: Seen, seed: int) -> dict[str, Any]:
@@ -59,7 +82,7 @@ def row(seen: Seen, seed: int) -> dict[str, Any]:
         "coral": coral(a, b, seed),
         "source_error": seen.source_error,
         "source_parcels": seen.source_parcels,
-        "ece": seen.ece,
+        **seen.confidence,
     }
 
 

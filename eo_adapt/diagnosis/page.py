@@ -34,7 +34,12 @@ class PageLike(Protocol):
         """A warning."""
 
     def table(
-        self, frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None, note: str = ""
+        self,
+        frame: pd.DataFrame,
+        caption: str,
+        formats: Mapping[str, str] | None = None,
+        note: str = "",
+        cards: bool = False,
     ) -> None:
         """A table."""
 
@@ -84,11 +89,11 @@ def _findings(page: PageLike, one: TargetDiagnosis, several: bool) -> None:
             "cause": f.cause.replace("_", " "),
             "severity": f.severity,
             "finding": f.sentence,
-            "addressed by": ", ".join([*(f"method={m}" for m in f.methods), *f.options]),
+            "addressed by": f.tries.removeprefix("Try: ") or None,
         }
         for f in one.findings
     ]
-    page.table(pd.DataFrame(rows), f"Findings for {one.target}, the dominant cause first")
+    page.table(pd.DataFrame(rows), f"Findings for {one.target}, the dominant cause first", cards=True)
 
 
 def _explanation(page: PageLike, one: TargetDiagnosis) -> None:
@@ -115,7 +120,7 @@ def _explanation(page: PageLike, one: TargetDiagnosis) -> None:
         f"{e['dates']:.4f} (chance up to {e['null_dates']:.4f}); two source classes are {e['classes']:.3f} apart on "
         f"average; the chosen repairs leave {e['left']:.4f} of the profiles' distance."
     )
-    page.table(pd.DataFrame(rows), "Squared distance that each repair removes", dict.fromkeys(FOUR, ".4f"), note)
+    page.table(pd.DataFrame(rows), "Squared distance that each repair removes", FORMATS, note)
 
 
 def _season(page: PageLike, one: TargetDiagnosis) -> None:
@@ -145,8 +150,11 @@ def _shares(page: PageLike, one: TargetDiagnosis) -> None:
     page.figure(
         figures.shares(m),
         "Class shares of the sources and, estimated, of the target",
-        f"Estimated without target labels{after}; right only if parcels of one class look alike in both. The "
-        f"classifier has {100 * s['accuracy']:.0f} % of unseen source parcels right.{truth}",
+        f"Estimated without target labels{after}; right only if parcels of one class look alike in both. Bars "
+        "are sampling error only: villages are drawn again, but neither the classifier nor the repairs before it are "
+        f"fitted again, and what these get wrong is in no bar. ? = the draws give no interval. The classifier has "
+        f"{100 * s['accuracy']:.0f} % of unseen source parcels right; EM's probabilities are scaled by temperature "
+        f"{s['temperature']:.2f}.{truth}",
     )
 
 
@@ -180,9 +188,8 @@ def _dates(page: PageLike, one: TargetDiagnosis) -> None:
         for name, sensors in m["dates"].items()
         for sensor, d in sensors.items()
     ]
-    page.table(
-        pd.DataFrame(rows), "Dates and sensors", dict.fromkeys(("valid dates a parcel", "lost, %", "pixels"), ".1f")
-    )
+    formats = dict.fromkeys(("valid dates a parcel", "lost, %", "pixels"), ".1f") | {"days between dates": ".3g"}
+    page.table(pd.DataFrame(rows), "Dates and sensors", formats)
 
 
 def _probes(page: PageLike, one: TargetDiagnosis) -> None:
@@ -193,7 +200,10 @@ def _probes(page: PageLike, one: TargetDiagnosis) -> None:
         for name, kinds in m["a_distance"].items()
         for kind, d in kinds.items()
     ]
-    note = "0 = not to be told apart, 2 = always. Cross-validated: no village is in training and test."
+    note = (
+        "0 = not to be told apart, 2 = always. Cross-validated: no village is in training and test. Low and high: 95 % "
+        "over draws of villages whose held-out guesses are scored; the probes are not fitted again."
+    )
     page.table(pd.DataFrame(rows), "Proxy A-distances", dict.fromkeys(("A-distance", "low", "high"), ".2f"), note)
     n = m["novelty"]
     page.text(
@@ -228,13 +238,19 @@ def _runs(page: PageLike, runs: Mapping[str, Any]) -> None:
         "Distances of the features of validation parcels; the first run is what others are compared with.",
     )
     names = {"a_linear": "A, linear", "a_trees": "A, trees", "mmd": "MMD²", "coral": "CORAL"}
-    names |= {"source_error": "source-val error", "ece": "source-val ECE"}
+    names |= {"source_error": "source-val error", "ece": "source-val ECE", "ece_scaled": "ECE, scaled"}
+    names |= {"temperature": "temperature"}
     frame = pd.DataFrame(runs["rows"])[["run", *(["target"] if len(runs["targets"]) > 1 else []), *names]]
     formats = {v: ".4f" if v in ("MMD²", "CORAL") else ".3f" for v in names.values()}
-    page.table(frame.rename(columns=names), "Domains as networks see them", formats)
+    note = "ECE: expected calibration error. Scaled: by a temperature that was fitted on these same parcels."
+    page.table(frame.rename(columns=names), "Domains as networks see them", formats, note)
+    for row in [row for row in runs["rows"] if row["target"] == runs["targets"][0]][:MOST_RUNS]:
+        caption = f"{row['run']}: below the diagonal the network is too sure of itself. Larger dots: more parcels."
+        page.figure(figures.reliability(row), "Share of right source-val parcels against confidence", caption)
 
 
-FOUR = ("alone", "chance (95 %)", "removes then")
+FORMATS = {**dict.fromkeys(("alone", "chance (95 %)", "removes then"), ".4f"), "chosen as": ".0f"}
+MOST_RUNS = 6  # reliability diagrams; diagnosis.json has those of all runs
 HOW = (
     "Everything is computed from train and val parcels; test parcels stay sealed. The unit of chance is a spatial "
     "block: intervals come from drawing blocks, and a cause counts only if its repair removes more than between random "

@@ -1,4 +1,4 @@
-"""Class shares of a target that has no labels, from a classifier of the source: BBSE and EM, with intervals."""
+"""Class shares of a target that has no labels, from a classifier of the source: BBSE and EM, with sampling errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from ..calibration import calibrated, fit_temperature
 from .resample import by_block, interval
 
 Floats = NDArray[np.float64]
@@ -25,11 +26,13 @@ class Priors:
         source: (K,) shares.
         bbse: (K,) estimate by black-box shift estimation.
         em: (K,) estimate by expectation maximisation.
-        bbse_interval: (K, 2) 95 % bootstrap over spatial blocks.
+        bbse_interval: (K, 2) 95 % of sampling error alone, from drawing spatial blocks; nan where :func:`known` says
+            that the draws give none.
         em_interval: (K, 2) the same for EM.
         variation: Total variation between source and target by BBSE, and by EM.
-        variation_interval: 95 % of both, (2, 2).
+        variation_interval: 95 % of sampling error of both, (2, 2).
         accuracy: Cross-validated accuracy of the classifier on the source; near chance, both estimates say nothing.
+        temperature: What EM's probabilities were scaled by; above 1 = the classifier was too sure.
     """
 
     classes: tuple[str, ...]
@@ -41,6 +44,7 @@ class Priors:
     variation: tuple[float, float]
     variation_interval: Floats
     accuracy: float
+    temperature: float
 
 
 def total_variation(p: Floats, q: Floats) -> float:
@@ -88,6 +92,37 @@ def em(probabilities: Floats, source: Floats, steps: int = 200, tolerance: float
     return shares
 
 
+def tempered(held_out: Floats, truth: Ints, theirs: Floats) -> tuple[Floats, float]:
+    """Probabilities of target samples, scaled by the temperature that calibrates held-out source predictions.
+
+    EM takes probabilities at their word: from a classifier that is too sure it moves the shares too little or too far.
+
+    Args:
+        held_out: (N, K) probabilities of source samples that the classifier was not fitted on, > 0.
+        truth: (N,) their classes.
+        theirs: (M, K) probabilities of target samples, > 0.
+
+    Returns:
+        (M, K) probabilities and the temperature; 1 where none can be fitted.
+
+    Source: Guo et al. 2017 (arXiv:1706.04599); for EM, Alexandari et al. 2020 (arXiv:1901.06852), who find that
+    calibration decides how good it is. Deviation: a temperature alone, without their biases a class.
+    """
+    import torch
+
+    temperature = fit_temperature(torch.from_numpy(np.log(held_out)), torch.from_numpy(truth))
+    return calibrated(torch.from_numpy(np.log(theirs)), temperature).numpy(), temperature
+
+
+def known(draws: Floats, parcels: int) -> Floats:
+    """Percentile intervals (K, 2) of draws (D, K); nan where they are narrower than one of the target's parcels.
+
+    A share that is 0 in every draw lies on the edge of what is possible. That is no certainty, so no interval is given.
+    """
+    found = interval(draws)
+    return np.where(np.diff(found) < 1 / parcels, np.nan, found)
+
+
 def crossed(x: Floats, labels: NDArray[np.str_], block: Ints, y: Floats) -> tuple[tuple[str, ...], Floats, Floats]:
     """Probabilities of a logistic regression: on the source by folds of whole blocks, on the target by all of it.
 
@@ -127,7 +162,10 @@ def crossed(x: Floats, labels: NDArray[np.str_], block: Ints, y: Floats) -> tupl
 def estimate(
     x: Floats, labels: Sequence[str], block: Ints, y: Floats, target_block: Ints, seed: int, draws: int = 200
 ) -> Priors:
-    """Class shares of the target, with intervals from drawing whole blocks of both domains again.
+    """Class shares of the target, with the sampling error of drawing whole blocks of both domains again.
+
+    The classifier is not fitted again, nor is what was done to ``y`` before, such as moving a calendar: their errors
+    are systematic and not in the intervals, which can therefore miss the truth.
 
     Args:
         x: (N, F) features of source samples.
@@ -136,7 +174,7 @@ def estimate(
         y: (M, F) features of target samples.
         target_block: (M,) theirs.
         seed: Of the draws.
-        draws: Bootstrap draws; the classifier is not fitted again.
+        draws: Bootstrap draws.
 
     Raises:
         ValueError: If there are fewer than two classes or two blocks on a side.
@@ -150,6 +188,7 @@ def estimate(
         )
     classes, mine, theirs = crossed(x, names, block, y)
     truth = np.searchsorted(classes, names)
+    soft, temperature = tempered(mine, truth, theirs)
 
     def shares(rows: Ints, others: Ints) -> tuple[Floats, Floats, Floats]:
         k = len(classes)
@@ -160,7 +199,7 @@ def estimate(
         there = source > 0
         by_bbse, by_em = np.zeros(k), np.zeros(k)
         by_bbse[there] = bbse(joint[:, there] / joint[:, there].sum(0), seen)
-        p = theirs[others][:, there]
+        p = soft[others][:, there]
         by_em[there] = em(p / p.sum(1, keepdims=True), source[there])
         return source, by_bbse, by_em
 
@@ -173,9 +212,10 @@ def estimate(
         source,
         one,
         other,
-        interval(np.array([b for _, b, _ in drawn])),
-        interval(np.array([e for _, _, e in drawn])),
+        known(np.array([b for _, b, _ in drawn]), len(y)),
+        known(np.array([e for _, _, e in drawn]), len(y)),
         (total_variation(source, one), total_variation(source, other)),
         interval(variations),
         float((mine.argmax(1) == truth).mean()),
+        temperature,
     )

@@ -8,14 +8,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocks import redraw
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Probe = Literal["linear", "trees"]
+DRAWS = 200
 
 
 @dataclass(frozen=True)
 class ADistance:
-    """Proxy A-distance in [0, 2] and its interval: 95 % t interval over repeats with other folds."""
+    """Proxy A-distance in [0, 2], and the 95 % interval of drawing other villages to be told apart."""
 
     value: float
     low: float
@@ -35,7 +38,8 @@ def a_distance(
     """2 (1 - 2 error) of a probe, its balanced error cross-validated and cut off at one half.
 
     With blocks, a block is in one fold as a whole: a probe must not learn a village by heart and be praised for
-    recognising it.
+    recognising it. The interval comes from drawing blocks of each domain with replacement and scoring the held-out
+    guesses of their rows again; the probes are not fitted anew, so what another training set would change is not in it.
 
     Args:
         a: (N, D) one domain.
@@ -56,21 +60,25 @@ def a_distance(
     side = np.repeat([0, 1], [len(a), len(b)])
     mine = np.arange(len(a)) if block_a is None else np.asarray(block_a)
     theirs = len(a) + np.arange(len(b)) if block_b is None else np.asarray(block_b)
-    group = np.concatenate([mine, theirs])
+    group = np.unique(np.concatenate([mine, theirs]), return_inverse=True)[1]
     parts = min(folds, len(np.unique(mine)), len(np.unique(theirs)))
     if parts < 2:
         return ADistance(float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    found = np.array([_once(x, side, _folds(group, side, parts, rng), probe) for _ in range(repeats)])
-    half = 0.0 if repeats < 2 else _t(repeats) * found.std(ddof=1) / np.sqrt(repeats)
-    value = float(found.mean())
-    return ADistance(value, max(0.0, value - half), min(2.0, value + half))
+    right = np.array([_guess(x, side, _folds(group, side, parts, rng), probe) == side for _ in range(repeats)])
+    sides = [group[side == which] for which in (0, 1)]
+    drawn = [redraw(sides, int(group.max()) + 1, rng)[group] for _ in range(DRAWS)]
+    both = [weight for weight in drawn if weight[side == 0].any() and weight[side == 1].any()]
+    low, high = np.quantile([_distance(right, side, weight) for weight in both], [0.025, 0.975])
+    value = _distance(right, side, np.ones(len(x)))
+    return ADistance(value, min(float(low), value), max(float(high), value))
 
 
-def _t(n: int) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(0.975, n - 1))
+def _distance(right: NDArray[np.bool_], side: Ints, weight: Floats) -> float:
+    """Mean over repeats of 2 (1 - 2 error), error balanced and at most one half; right (R, N), weight (N,)."""
+    recall = [right[:, side == which] @ weight[side == which] / weight[side == which].sum() for which in (0, 1)]
+    error = np.minimum(0.5, 1 - np.mean(recall, 0))
+    return float(np.mean(2 * (1 - 2 * error)))
 
 
 def _folds(group: Ints, side: Ints, parts: int, rng: np.random.Generator) -> Ints:
@@ -82,7 +90,8 @@ def _folds(group: Ints, side: Ints, parts: int, rng: np.random.Generator) -> Int
     return np.array([fold[g] for g in group.tolist()])
 
 
-def _once(x: Floats, side: Ints, fold: Ints, probe: Probe) -> float:
+def _guess(x: Floats, side: Ints, fold: Ints, probe: Probe) -> Ints:
+    """(N,) side that each row is taken for by a probe fitted on the other folds."""
     guess = np.empty(len(x), dtype=np.int64)
     for part in np.unique(fold):
         seen, left = fold != part, fold == part
@@ -90,9 +99,7 @@ def _once(x: Floats, side: Ints, fold: Ints, probe: Probe) -> float:
             guess[left] = side[seen][0]
             continue
         guess[left] = _classifier(probe).fit(x[seen], side[seen]).predict(x[left])
-    recall = [float((guess[side == which] == which).mean()) for which in (0, 1)]
-    error = min(0.5, 1 - float(np.mean(recall)))
-    return 2 * (1 - 2 * error)
+    return guess
 
 
 def _classifier(probe: Probe) -> Any:

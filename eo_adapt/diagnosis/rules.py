@@ -10,30 +10,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import sentences
-from .explain import SMALL, SMALL_DATES
+from .advice import ADVICE, AVOID, BANDS, LEAKAGE, MISSING, OPEN, PARTIAL, Advice, for_names
+from .explain import GAPS, SMALL, SMALL_DATES
 from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY
 
-GAPS, BANDS, LEAKAGE, DUPLICATES = "gaps", "bands", "leakage", "duplicates"
-NONE, UNEXPLAINED = "none", "unexplained"
+DUPLICATES, NONE, UNEXPLAINED = "duplicates", "none", "unexplained"
 CAUSES = (CALENDAR, RADIOMETRY, PRIORS, GAPS, PRIVATE, BANDS, LEAKAGE, DUPLICATES, UNEXPLAINED, NONE)
 STRONG, MODERATE = 0.10, 0.03  # of the distance of two classes that a cause removes
 GAPS_STRONG, GAPS_MODERATE = 0.2, 0.05  # squared distance of dates, at most 2
 NOVEL = 2.0  # times what chance gives, for the lower end of the interval
 SHARES = 0.2  # total variation that is mentioned, lower end of its interval
 COARSER = 1.5  # times as many days between dates
-METHODS: Mapping[str, tuple[str, ...]] = {
-    CALENDAR: ("mmd", "dann"),
-    RADIOMETRY: ("csn", "adabn", "coral"),
-    PRIORS: ("few_shot",),
-    PRIVATE: ("few_shot",),
-    GAPS: ("few_shot",),
-    BANDS: ("csn", "adabn"),
-}
-OPTIONS: Mapping[str, tuple[str, ...]] = {
-    PRIORS: ("data.sampling=balanced",),
-    PRIVATE: ("label_set=open", "label_set=partial"),
-    LEAKAGE: ("data.split.buffer", "data.split.block_size"),
-}
 SAY = {
     CALENDAR: sentences.calendar,
     RADIOMETRY: sentences.radiometry,
@@ -51,19 +38,41 @@ class Finding:
         cause: One of ``CAUSES``.
         severity: ``strong`` | ``moderate`` | ``weak`` | ``note``.
         sentence: What, with the number behind it.
-        methods: Entries of configs/method that address it.
-        options: Options that do.
+        advice: What addresses it, each with its reason; the best first.
+        avoid: What does not help or harms, as a sentence; "" = nothing to say.
     """
 
     cause: str
     severity: str
     sentence: str
-    methods: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    avoid: str = ""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Entries of configs/method that address it."""
+        return tuple(word.partition("=")[2] for word in self._words if word.startswith("method="))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Other words for the command line that do."""
+        return tuple(word for word in self._words if not word.startswith("method="))
+
+    @property
+    def _words(self) -> tuple[str, ...]:
+        return tuple(word for one in self.advice for word in one.words)
+
+    @property
+    def tries(self) -> str:
+        """What to try, with reasons, and what to beware of; "" without advice."""
+        tries = f"Try: {'; '.join(str(one) for one in self.advice)}." if self.advice else ""
+        return f"{tries} {self.avoid}".strip()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and strings."""
-        return asdict(self) | {"methods": list(self.methods), "options": list(self.options)}
+        advice = [{"words": list(one.words), "why": one.why} for one in self.advice]
+        more = {"methods": list(self.methods), "options": list(self.options), "try": self.tries}
+        return {**asdict(self), "advice": advice, **more}
 
 
 def judge(target: str, measures: Mapping[str, Any], hygiene: Mapping[str, Any]) -> tuple[list[Finding], str]:
@@ -102,10 +111,8 @@ def _finding(cause: str, target: str, m: Mapping[str, Any], hygiene: Mapping[str
     much = f"{'' if first else 'a further '}{sentences.share(c['extra'], whole)} of the distance of the {what}"
     removes = f"{much} (between random halves of the sources: {sentences.share(c['null'], whole)})"
     sentence = SAY[cause](target, m, removes)
-    options = OPTIONS.get(cause, ())
-    if cause == PRIVATE:
-        options = (*_coarser(hygiene), *options)
-    return Finding(cause, severity, sentence, METHODS.get(cause, ()), options)
+    advice = for_names(m["classes"], hygiene["coarser"]["option"]) if cause == PRIVATE else ADVICE[cause]
+    return Finding(cause, severity, sentence, advice, AVOID.get(cause, ""))
 
 
 def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool) -> list[Finding | None]:
@@ -121,15 +128,14 @@ def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named:
 def _class_note(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any]) -> Finding | None:
     c = m["classes"]
     if not c["known"]:
-        return Finding(
-            PRIVATE, "note", f"{target} names no class: whether it has others than the sources is not known."
-        )
+        said = f"{target} names no class: whether it has others than the sources is not known."
+        return Finding(PRIVATE, "note", said, (PARTIAL,))
     if not (c["source_only"] or c["target_only"]):
         return None
     parts = [f"only the sources name {sentences.listing(c['source_only'])}"] if c["source_only"] else []
     parts += [f"only {target} names {sentences.listing(c['target_only'])}"] if c["target_only"] else []
     said = f"Class names differ: {'; '.join(parts)}."
-    return Finding(PRIVATE, "note", said, (), (*_coarser(hygiene), *OPTIONS[PRIVATE]))
+    return Finding(PRIVATE, "note", said, for_names(c, hygiene["coarser"]["option"]))
 
 
 def _shares_note(target: str, m: Mapping[str, Any]) -> Finding | None:
@@ -142,15 +148,10 @@ def _shares_note(target: str, m: Mapping[str, Any]) -> Finding | None:
         return None
     said = (
         f"After these repairs the class shares of {target} are estimated to differ by a total variation of "
-        f"{s['variation'][0]:.2f} (BBSE, 95 % interval {low:.2f} to {high:.2f}; EM {s['variation'][1]:.2f}); errors of "
-        "the repairs count in it."
+        f"{s['variation'][0]:.2f} (BBSE, {low:.2f} to {high:.2f} by sampling error alone; EM "
+        f"{s['variation'][1]:.2f}); errors of the repairs count in it."
     )
-    return Finding(PRIORS, "note", said, METHODS[PRIORS], OPTIONS[PRIORS])
-
-
-def _coarser(hygiene: Mapping[str, Any]) -> tuple[str, ...]:
-    option = hygiene["coarser"]["option"]
-    return (f"data.coarsen={option}",) if option else ()
+    return Finding(PRIORS, "note", said, ADVICE[PRIORS], AVOID[PRIORS])
 
 
 def _novelty_note(target: str, m: Mapping[str, Any]) -> Finding | None:
@@ -162,7 +163,7 @@ def _novelty_note(target: str, m: Mapping[str, Any]) -> Finding | None:
         f"lie farther from every source parcel than {100 * (1 - n['expected']):.0f} % of source parcels do from other "
         "villages: they may be of classes that the sources lack."
     )
-    return Finding(PRIVATE, "weak", sentence, METHODS[PRIVATE], OPTIONS[PRIVATE])
+    return Finding(PRIVATE, "weak", sentence, (OPEN,))
 
 
 def _sensor_notes(target: str, m: Mapping[str, Any]) -> list[Finding]:
@@ -172,15 +173,15 @@ def _sensor_notes(target: str, m: Mapping[str, Any]) -> list[Finding]:
     names = sorted({n for s in others for n in s["names"]})
     if mine["names"] and names and mine["names"] != names:
         said = f"{target} was seen by {', '.join(mine['names'])}, the sources by {', '.join(names)}."
-        notes.append(Finding(BANDS, "moderate", said, METHODS[BANDS]))
+        notes.append(Finding(BANDS, "moderate", said, ADVICE[BANDS]))
     for sensor, step in mine["step"].items():
         known = [s["step"][sensor] for s in others if s["step"].get(sensor)]
         if known and step and max(step / min(known), max(known) / step) >= COARSER:
             said = f"Dates of {sensor} are {step:.0f} days apart in {target}, {min(known):.0f} in a source."
-            notes.append(Finding(BANDS, "weak", said, METHODS[BANDS]))
+            notes.append(Finding(BANDS, "weak", said, ADVICE[GAPS]))
     for sensor, domains in m.get("lacking", {}).items():
         said = f"Sensor {sensor} is missing in {', '.join(domains)} and was not compared."
-        notes.append(Finding(BANDS, "strong", said, METHODS[BANDS], ("data.bands",)))
+        notes.append(Finding(BANDS, "strong", said, (MISSING,)))
     return notes
 
 
@@ -191,11 +192,11 @@ def _hygiene_notes(hygiene: Mapping[str, Any]) -> list[Finding]:
         if near is not None and near < hygiene["buffer"]:
             asked = f"the buffer asked for is {hygiene['buffer']:.0f} m"
             said = f"Test parcels of {domain} lie {near:.0f} m from training parcels; {asked}."
-            notes.append(Finding(LEAKAGE, "moderate", said, (), OPTIONS[LEAKAGE]))
+            notes.append(Finding(LEAKAGE, "moderate", said, ADVICE[LEAKAGE]))
     for pair, metres in hygiene["between"].items():
         if metres < hygiene["block"]:
             said = f"The domains {pair} lie {metres:.0f} m apart, less than a block ({hygiene['block']:.0f} m)."
-            notes.append(Finding(LEAKAGE, "note", said, (), OPTIONS[LEAKAGE]))
+            notes.append(Finding(LEAKAGE, "note", said, ADVICE[LEAKAGE]))
     d = hygiene["duplicates"]
     if d["domains"] or d["splits"]:
         said = (

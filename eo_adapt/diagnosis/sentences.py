@@ -63,8 +63,8 @@ def priors(target: str, m: Mapping[str, Any], removes: str) -> str:
     said = ", ".join(f"{name.replace('_', ' ')} {100 * a:.0f} to {100 * b:.0f} %" for name, a, b in gaps)
     return (
         f"Class shares of {target} are estimated to differ from the source's by a total variation of "
-        f"{s['variation'][0]:.2f} (BBSE, 95 % interval {low:.2f} to {high:.2f}; EM {s['variation'][1]:.2f}), mostly "
-        f"{said}; fitting the shares removes {removes}.{doubt}{alone}"
+        f"{s['variation'][0]:.2f} (BBSE, {low:.2f} to {high:.2f} by sampling error alone; EM "
+        f"{s['variation'][1]:.2f}), mostly {said}; fitting the shares removes {removes}.{doubt}{alone}"
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import yaml
 
 from eo_adapt.data.synthetic.eurocropsml import CLOUDY_RED, CropWorld
 from eo_adapt.data.synthetic.scene import RED
@@ -11,14 +14,19 @@ from eo_adapt.diagnosis.scene import Scene
 from eo_adapt.diagnosis.table import Binned, ParcelTable, Series, blocks_of, in_season, pooled
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-OFF = {"phenology": 0.0, "radiometry": 0.0, "priors": 0.0, "gaps": 1.0, "gap_contrast": 0.0, "private_class": 0.0}
-KNOBS = {  # as configs/shift/embedded_<cause>.yaml
-    "phenology": {"phenology": 1.0},
-    "radiometry": {"radiometry": 5.0},
-    "priors": {"priors": 2.5},
-    "gaps": {"gap_contrast": 1.0},
-    "private_class": {"private_class": 2.5},
-    "none": {},
+SHIFTS = Path(__file__).parents[2] / "configs" / "shift"
+NAMES = {"private": "private_class"}  # the others are called as their cause is
+
+
+def knobs(name: str) -> dict[str, float]:
+    """The generator's knobs of configs/shift/embedded_<name>.yaml."""
+    about: dict[str, float] = yaml.safe_load((SHIFTS / f"embedded_{name}.yaml").read_text())["data"]["generator"]
+    return {key: value for key, value in about.items() if key != "countries"}
+
+
+OFF = knobs("none")
+KNOBS = {
+    NAMES.get(name, name): knobs(name) for name in ("phenology", "radiometry", "priors", "gaps", "private", "none")
 }
 
 

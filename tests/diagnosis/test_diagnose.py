@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from quick import QUICK, ROOT, SMALL
@@ -50,9 +54,14 @@ def test_it_writes_json_and_a_page(written: tuple[Path, dict[str, Any]]) -> None
     assert stored["labels_opened"] is False
     assert not (folder / "audit.jsonl").exists()
     page = (folder / "diagnosis.html").read_text()
-    assert page.count("<figure") == 6
+    assert page.count("<figure") == 6 + 2  # one reliability diagram a run
     assert "http-equiv" in page
     assert str(ROOT) not in page
+    assert 'class="table cards"' in page  # findings, one a card on a narrow screen
+    assert page.count('data-head="addressed by"') == len(found["targets"]["EE"]["findings"])
+    assert ">5</td>" in page  # days between dates
+    assert ">5.000</td>" not in page
+    assert ">1.000</td>" not in page  # the first cause that was chosen
     measures = stored["targets"]["EE"]["measures"]
     assert set(measures["a_distance"]) == {"all", "dates", "season", "single_date"}
     assert measures["parcels"] == {"FR": 120, "AT": 120, "EE": 120}
@@ -66,6 +75,12 @@ def test_runs_are_rows_of_a_table(written: tuple[Path, dict[str, Any]]) -> None:
     assert 0 <= rows[0]["a_linear"] <= 2
     assert 0 < rows[0]["source_error"] < 1
     assert 0 <= rows[0]["ece"] <= 1
+    assert rows[0]["temperature"] > 0
+    for key in ("", "_scaled"):
+        bins = rows[0][f"reliability{key}"]
+        assert sum(b["count"] for b in bins) == rows[0]["source_parcels"]
+        gaps = [b["count"] * abs(b["accuracy"] - b["confidence"]) for b in bins]
+        assert rows[0][f"ece{key}"] == pytest.approx(sum(gaps) / rows[0]["source_parcels"])
     assert written[1]["runs"]["warnings"] == []
 
 
@@ -93,6 +108,75 @@ def test_opened_labels_are_audited_and_stop_short_of_the_test(tmp_path: Path) ->
     assert line["by"] == "diagnose labels=true"
     assert line["count"] == 1
     assert len(line["config_sha256"]) == 64
+
+
+# -- several targets, targets without labels ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store, its Estonian parcels without a class."""
+    folder = tmp_path_factory.mktemp("stores") / "store"
+    shutil.copytree(build_data(as_plain(diagnosis())).store.path, folder)
+    index = pd.read_parquet(folder / "index.parquet")
+    index.loc[index["country"] == "EE", ["label", "hcat"]] = ""
+    index.to_parquet(folder / "index.parquet")
+    about = json.loads((folder / "store.json").read_text())
+    about["files"]["index.parquet"] = (folder / "index.parquet").stat().st_size
+    (folder / "store.json").write_text(json.dumps(about))
+    return folder
+
+
+def two_targets(*words: str) -> dict[str, Any]:
+    """FR -> EE, AT."""
+    plain = as_plain(diagnosis(*words))
+    (france, austria), (estonia,) = plain["shift"]["sources"], plain["shift"]["targets"]
+    return {**plain, "shift": {**plain["shift"], "sources": [france], "targets": [estonia, austria]}}
+
+
+def test_labels_that_do_not_exist_cannot_be_opened(tmp_path: Path, unlabelled: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels of \['EE'\], but these targets have none; leave labels=true out"):
+        diagnose_shift(diagnosis(f"data.store={unlabelled}", "labels=true"), tmp_path)
+    assert not (tmp_path / "audit.jsonl").exists()  # nothing was opened
+    found = diagnose_shift(diagnosis(f"data.store={unlabelled}"), tmp_path)
+    assert any("EE names no class" in s and "label_set=partial" in s for s in found.sentences)
+    assert not found.targets[0].measures["classes"]["known"]
+
+
+def test_two_targets_are_diagnosed_one_by_one(tmp_path: Path) -> None:
+    plain = two_targets("labels=true")
+    found = diagnose_shift(plain, tmp_path)
+    assert [t.target for t in found.targets] == ["EE", "AT"]
+    assert found.dominant == found.targets[0].dominant  # Austria is nearer to France
+    truth = [t.measures["truth"] for t in found.targets]
+    assert all(sum(one["target"]) == pytest.approx(1) for one in truth)
+    assert truth[0]["target"] != truth[1]["target"]
+    page = (tmp_path / "diagnosis.html").read_text()
+    assert "What separates EE from the sources" in page
+    assert "What separates AT from the sources" in page
+
+
+def test_a_target_without_labels_beside_one_with_labels_has_no_truth(tmp_path: Path, unlabelled: Path) -> None:
+    found = diagnose_shift(two_targets("labels=true", f"data.store={unlabelled}"), tmp_path)
+    stored = json.loads((tmp_path / "diagnosis.json").read_text())["targets"]
+    assert found.labels_opened
+    assert stored["EE"]["measures"]["truth"] is None
+    assert stored["AT"]["measures"]["truth"]["variation"] > 0
+
+
+# -- the command line ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_prints_advice_and_the_page_repeats_its_words(tmp_path: Path) -> None:
+    words = ["shift=embedded_phenology", *SMALL, *FEW, "data.coarsen=shared"]
+    command = [sys.executable, "-m", "eo_adapt.diagnose", *words, f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=True)
+    assert "Try: method=timematch (it estimates the days" in done.stdout
+    page = (tmp_path / "diagnosis.html").read_text()
+    assert html.escape(shlex.join(["python", "-m", "eo_adapt.diagnose", *words])) in page
+    assert "hydra.run.dir" not in page
+    stored = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert all(sentence in done.stdout for sentence in stored["sentences"])
 
 
 # -- wrong input -----------------------------------------------------------------------------------------------------

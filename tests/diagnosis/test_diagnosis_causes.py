@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from single_cause import KNOBS, scene
+from single_cause import KNOBS, OFF, SHIFTS, scene
 
 from eo_adapt.diagnosis.explain import Explanation, explain
 from eo_adapt.diagnosis.phenology import calendar, lowest, per_class
@@ -16,6 +16,14 @@ SEEDS = (0, 1)
 def dominant(found: Explanation) -> str:
     steps = {cause: c.step for cause, c in found.causes.items() if c.step}
     return min(steps, key=lambda cause: steps[cause]) if steps else "none"
+
+
+def test_each_config_turns_one_knob() -> None:
+    turned = {cause: {k for k, v in knobs.items() if v != OFF[k]} for cause, knobs in KNOBS.items()}
+    assert turned == {c: {"gap_contrast" if c == "gaps" else c} - {"none"} for c in KNOBS}
+    assert {path.stem for path in SHIFTS.glob("embedded_*.yaml")} == {
+        "embedded_" + ("private" if c == "private_class" else c) for c in KNOBS
+    }
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import wasserstein_distance
 
 from eo_adapt.data.parts import DomainParcels
@@ -12,10 +13,11 @@ from eo_adapt.data.ragged import Ragged
 from eo_adapt.data.records import Sensor
 from eo_adapt.diagnosis.classes import coarser, differences
 from eo_adapt.diagnosis.dates import density, monthly
+from eo_adapt.diagnosis.figures import dates, reliability, shares
 from eo_adapt.diagnosis.leakage import between, duplicates, fingerprints
-from eo_adapt.diagnosis.network import Seen, joint_error, row
+from eo_adapt.diagnosis.network import Seen, confidence, joint_error, row
 from eo_adapt.diagnosis.novelty import nearest_distance, novelty
-from eo_adapt.diagnosis.radiometry import compare_bands, wasserstein
+from eo_adapt.diagnosis.radiometry import LEVELS, Sorted, compare_bands, wasserstein
 from eo_adapt.diagnosis.scene import matching, thinned
 from eo_adapt.diagnosis.table import Series, blocks_of
 from eo_adapt.types import Domain
@@ -42,6 +44,29 @@ def test_bands_are_measured_in_source_deviations() -> None:
     assert moved.distance > 5 * moved.null
     assert still.distance < 2 * still.null
     assert still.std == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("parcels", [(1700, 1500), (1500, 1500), (1023, 612)])
+def test_a_season_that_both_domains_share_is_no_distance(parcels: tuple[int, int]) -> None:
+    # A stride through (parcel, bin) that divides the number of bins reads a few bins only, other ones on each side.
+    rng = np.random.default_rng(5)
+    season = np.sin(np.linspace(0, np.pi, 24))[:, None]
+    a, b = (season + 0.1 * rng.normal(size=(n, 24, 1)) for n in parcels)
+    blocks = np.arange(parcels[0]) // 30, 1000 + np.arange(parcels[1]) // 30
+    (band,) = compare_bands(a, b, *blocks, seed=0, draws=20)
+    truth = wasserstein_distance(a.ravel(), b.ravel()) / a.std()
+    assert band.distance < 0.02
+    assert band.null < 0.02
+    assert band.distance == pytest.approx(truth, abs=0.005)
+    assert band.high < 0.03
+
+
+def test_weighted_quantiles_are_those_of_repeated_parcels() -> None:
+    rng = np.random.default_rng(6)
+    values, weight = rng.normal(size=(40, 7)), rng.integers(0, 3, 40)
+    again = np.sort(np.repeat(values, weight, 0), axis=None)
+    loop = [again[int(np.ceil(level * len(again))) - 1] for level in LEVELS]
+    assert Sorted(values).quantiles(weight.astype(float)) == pytest.approx(loop)
 
 
 def test_matching_gives_each_band_the_moments_of_the_other_domain() -> None:
@@ -160,7 +185,7 @@ def seen(name: str, gap: float, error: float) -> Seen:
     block = np.repeat(np.arange(20), 8)
     a, b = rng.normal(size=(160, 6)), rng.normal(size=(160, 6)) + gap
     a[:, 5] = b[:, 5] = 0  # a feature that never fires
-    return Seen(name, a, b, block, block + 20, error, 400, 0.05)
+    return Seen(name, a, b, block, block + 20, error, 400, {})
 
 
 def test_closer_domains_and_forgotten_classes_are_warned_of() -> None:
@@ -173,3 +198,48 @@ def test_closer_domains_and_forgotten_classes_are_warned_of() -> None:
     (said,) = joint_error([far, near, lost])
     assert said.startswith("bad brings the domains closer than base")
     assert "0.100 to 0.300" in said
+
+
+def test_confidence_before_and_after_a_temperature() -> None:
+    rng = np.random.default_rng(8)
+    logits = torch.from_numpy(rng.normal(size=(3000, 4)) * 1.5)
+    labels = torch.multinomial(logits.softmax(1), 1, generator=torch.Generator().manual_seed(0))[:, 0]
+    found = confidence(3 * logits, labels)
+    assert found["temperature"] == pytest.approx(3, rel=0.1)
+    assert found["ece"] > 0.1
+    assert found["ece_scaled"] < 0.03
+    assert found["why_not"] == ""
+    assert sum(b["count"] for b in found["reliability"]) == 3000
+    figure = reliability(found)
+    assert not overlap(figure)
+    label = figure.axes[0].yaxis.label.get_window_extent()
+    assert label.x0 >= 0  # nothing is cut off
+    assert f"temperature {found['temperature']:.2f}" in figure.legends[0].get_texts()[2].get_text()
+    few = confidence(logits[:10], labels[:10])
+    assert few["temperature"] == 1
+    assert "at least 50" in few["why_not"]
+    assert few["ece"] == few["ece_scaled"]
+
+
+# -- figures and page ----------------------------------------------------------------------------------------------
+
+
+def overlap(figure: Figure) -> bool:
+    """Whether the legend covers anything that is drawn."""
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    return bool(legend.overlaps(figure.axes[0].get_window_extent()))
+
+
+def test_the_legend_of_the_dates_covers_no_bar() -> None:
+    d = {"month": list(range(12)), "valid": [3.0] * 12}
+    assert not overlap(dates({"dates": {n: {"s2": d} for n in ("FR", "AT", "EE")}}, "EE", "s2"))
+
+
+def test_shares_without_an_interval_are_drawn_with_a_question_mark() -> None:
+    share = {"source": [0.5, 0.5], "bbse": [1.0, 0.0], "em": [0.9, 0.1]}
+    bars = {"bbse_interval": [[0.8, 1.0], [np.nan, np.nan]], "em_interval": [[0.8, 0.95], [0.05, 0.2]]}
+    figure = shares({"shares": {"classes": ["a", "b"], **share, **bars}, "truth": None})
+    assert [t.get_text() for t in figure.axes[0].texts] == ["?"]
+    assert any("sampling error only" in t.get_text() for t in figure.legends[0].get_texts())
+    assert not overlap(figure)

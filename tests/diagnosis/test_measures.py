@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eo_adapt.diagnosis.distances import coral, mmd
-from eo_adapt.diagnosis.priors import bbse, em, estimate, total_variation
-from eo_adapt.diagnosis.probes import a_distance
+from eo_adapt.diagnosis.priors import bbse, em, estimate, known, tempered, total_variation
+from eo_adapt.diagnosis.probes import ADistance, a_distance
 from eo_adapt.diagnosis.resample import by_block, interval
 
 
@@ -54,6 +54,61 @@ def test_em_finds_the_shares_of_known_densities() -> None:
     again = (posterior * found / source / (posterior * found / source).sum(1, keepdims=True)).mean(0)
     assert found == pytest.approx(again, abs=1e-6)  # a fixed point
     assert em(posterior, source, steps=0) == pytest.approx(source)
+
+
+@pytest.mark.parametrize("sharpness", [3.0, 0.4])
+def test_em_takes_a_miscalibrated_classifier_at_its_word_only_after_calibration(sharpness: float) -> None:
+    rng = np.random.default_rng(3)
+    source, target = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.3, 0.5])
+    label, hidden = (gaussians(8000, shares, rng)[1] for shares in (source, target))
+    x, y = (1.5 * k + rng.normal(size=8000) for k in (label, hidden))
+
+    def spread(z: np.ndarray) -> np.ndarray:
+        density = source * np.exp(-((z[:, None] - 1.5 * np.arange(3)) ** 2) / 2)
+        wrong = (density / density.sum(1, keepdims=True)) ** sharpness
+        return np.asarray(wrong / wrong.sum(1, keepdims=True))
+
+    scaled, temperature = tempered(spread(x), label, spread(y))
+    raw, better = (total_variation(em(p, source), target) for p in (spread(y), scaled))
+    assert temperature == pytest.approx(sharpness, rel=0.1)
+    assert better < 0.03
+    assert raw > 3 * better
+
+
+def test_an_estimate_calibrates_before_em(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eo_adapt.diagnosis import priors
+
+    rng = np.random.default_rng(4)
+    source, target = np.array([0.6, 0.4]), np.array([0.2, 0.8])
+    (x, label), (y, _) = (gaussians(3000, shares, rng) for shares in (source, target))
+    names = np.array(["a", "b"])[label]
+    crossed = priors.crossed
+
+    def too_sure(*given: np.ndarray) -> tuple[object, ...]:
+        classes, *found = crossed(*given)
+        return classes, *((p**6 / (p**6).sum(1, keepdims=True)) for p in found)
+
+    honest = estimate(x[:, None], names, np.arange(3000) // 30, y[:, None], np.arange(3000) // 30, 0, draws=2)
+    monkeypatch.setattr(priors, "crossed", too_sure)
+    found = estimate(x[:, None], names, np.arange(3000) // 30, y[:, None], np.arange(3000) // 30, 0, draws=2)
+    assert found.temperature == pytest.approx(6 * honest.temperature, rel=0.01)
+    assert found.em == pytest.approx(honest.em, abs=1e-3)
+
+
+def test_a_share_on_the_edge_has_no_interval_instead_of_a_certain_one() -> None:
+    draws = np.column_stack([np.zeros(100), np.full(100, 1e-9), np.linspace(0.2, 0.4, 100)])
+    found = known(draws, 500)
+    assert np.isnan(found[:2]).all()
+    assert found[2] == pytest.approx([0.205, 0.395])
+    # A class whose predictions never occur in the target: BBSE gives 0 in every draw.
+    rng = np.random.default_rng(7)
+    label = np.repeat([0, 1, 2], 200)
+    x, y = 20.0 * label + rng.normal(size=600), 20.0 * np.repeat([0, 1], 300) + rng.normal(size=600)
+    names, block = np.array(["a", "b", "c"])[label], rng.integers(0, 20, 600)
+    out = estimate(x[:, None], names, block, y[:, None], block, 0, draws=20)
+    assert out.bbse[2] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(out.bbse_interval[2]).all()
+    assert (np.diff(out.bbse_interval[:2]) > 0).all()
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -152,6 +207,34 @@ def test_a_village_is_not_recognised_by_heart() -> None:
     honest = a_distance(x[a], x[b], block[a], block[b], probe="trees", repeats=3).value
     assert by_heart > 1.8
     assert honest < 0.8
+
+
+def test_an_interval_is_as_wide_as_other_villages_make_it() -> None:
+    # 24 villages with a look of their own: a repeat with other folds moves the number little, other villages much.
+    block = np.repeat(np.arange(24), 12)
+
+    def once(seed: int) -> ADistance:
+        rng = np.random.default_rng(seed)
+        x = (rng.normal(size=(24, 2)) + [[0.9, 0]] * (np.arange(24)[:, None] >= 12))[block]
+        x = x + 0.3 * rng.normal(size=x.shape)
+        a = block < 12
+        return a_distance(x[a], x[~a], block[a], block[~a], folds=4, repeats=3, seed=seed)
+
+    found = [once(seed) for seed in range(40)]
+    spread = np.std([d.value for d in found], ddof=1)
+    half = np.mean([d.high - d.low for d in found]) / 2
+    assert 0.5 * 1.96 * spread < half < 1.8 * 1.96 * spread
+    middle = np.mean([d.value for d in found])
+    assert np.mean([d.low <= middle <= d.high for d in found]) > 0.75
+    assert all(0 <= d.low <= d.value <= d.high <= 2 for d in found)
+
+
+def test_a_certain_probe_has_no_doubt_and_one_repeat_is_enough() -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    far = a_distance(x, x + 50, repeats=1)
+    assert (far.low, far.value, far.high) == (2, 2, 2)
+    near = a_distance(x, x[::-1] + 0.3, repeats=1)
+    assert near.high > near.value
 
 
 def test_no_folds_no_number() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from eo_adapt.diagnosis.rules import CAUSES, METHODS, judge
-from eo_adapt.registry import names
+from eo_adapt.diagnosis.advice import ADVICE, AVOID, OPEN, PARTIAL
+from eo_adapt.diagnosis.core import Diagnosis, TargetDiagnosis
+from eo_adapt.diagnosis.rules import CAUSES, judge
+from eo_adapt.registry import config, names
 
 
 def cause(alone: float, step: int = 0, null: float = 0.002) -> dict[str, float]:
@@ -57,7 +59,7 @@ def test_nothing_is_found_where_nothing_exceeds_chance() -> None:
     [
         ("phenology", "EE runs 12 days later than the sources (95 % interval 9 to 15)"),
         ("radiometry", "B04 +0.80"),
-        ("priors", "total variation of 0.30 (BBSE, 95 % interval 0.20 to 0.40; EM 0.25), mostly "),
+        ("priors", "total variation of 0.30 (BBSE, 0.20 to 0.40 by sampling error alone; EM 0.25), mostly "),
         ("gaps", "A-distance of 1.90"),
         ("private_class", "only the sources name sunflower; only EE names rice"),
     ],
@@ -74,9 +76,10 @@ def test_each_cause_has_its_number(name: str, words: str) -> None:
     assert words in found[0].sentence
     assert " 80 % of the distance" in found[0].sentence or name == "gaps"
     assert found[0].severity == ("strong" if name == "gaps" else "moderate")
-    assert set(found[0].methods) == set(METHODS[name])
     if name == "private_class":
-        assert found[0].options[0] == "data.coarsen=3"
+        assert found[0].options == ("data.coarsen=3", "label_set=partial", "label_set=open")
+    else:
+        assert found[0].advice == ADVICE[name]
 
 
 def test_the_order_is_that_of_what_is_explained_and_a_rival_is_mentioned() -> None:
@@ -115,9 +118,54 @@ def test_notes_on_sensors_names_novelty_and_leaks() -> None:
     assert any("names no class" in f.sentence for f in judge("EE", m, h)[0])
 
 
-def test_what_is_recommended_exists() -> None:
-    assert {m for methods in METHODS.values() for m in methods} <= set(names("method"))
-    assert set(METHODS) <= set(CAUSES)
+ADVISED = [one for several in (*ADVICE.values(), (OPEN, PARTIAL)) for one in several]
+
+
+@pytest.mark.parametrize("word", sorted({word for one in ADVISED for word in one.words}))
+def test_what_is_recommended_exists(word: str) -> None:
+    key, _, name = word.partition("=")
+    if key in ("method", "encoder"):
+        assert name in names(key)
+    else:
+        config(word.replace("<metres>", "1000"))
+
+
+def test_advice_has_reasons_and_is_about_causes() -> None:
+    assert {*ADVICE, *AVOID} <= set(CAUSES)
+    assert all(len(one.why) > 20 and one.why[-1] != "." for one in ADVISED)
+
+
+def test_what_moves_no_calendar_and_what_harms_is_not_recommended() -> None:
+    marginal = {"coral", "mmd", "dann"}
+    for name in ("phenology", "priors"):
+        m = measures()
+        m["explanation"]["profiles"] = 0.05
+        m["explanation"]["causes"][name] = cause(0.04, step=1)
+        first = judge("EE", m, hygiene())[0][0]
+        assert not marginal & set(first.methods)
+        assert "coral, mmd" in first.avoid
+    assert judge("EE", m, hygiene())[0][0].methods[0] == "label_shift"
+
+
+def test_the_sentences_say_what_to_try_and_why_but_only_once() -> None:
+    m = measures()
+    m["explanation"]["profiles"] = 0.05
+    m["explanation"]["causes"]["phenology"] = cause(0.04, 1)
+    m["sensors"]["EE"]["names"] = ["l8"]
+    m["lacking"] = {"s1": ["FR"], "s3": ["FR"]}
+    found, dominant = judge("EE", m, hygiene())
+    one = TargetDiagnosis("EE", dominant, tuple(found), m)
+    said = Diagnosis((one, one), ("FR",), hygiene()).sentences
+    assert len(said) == len(set(said)) == len(found)
+    assert said[0].startswith("EE runs 12 days later")
+    assert " Try: method=timematch (it estimates the days" in said[0]
+    assert said[0].endswith("moves no calendar.")
+    assert "Try: method=csn or method=adabn (normalisation statistics" in said[1]
+    assert sum("data.bands=" in s for s in said) == 1
+    plain = found[0].to_dict()
+    assert plain["methods"] == ["timematch"]
+    assert plain["try"] in said[0]
+    assert plain["advice"][0]["words"] == ["method=timematch"]
 
 
 def test_estimators_that_disagree_are_not_relied_on() -> None:
