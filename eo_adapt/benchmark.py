@@ -2,7 +2,8 @@
 
 Every run is a job of Hydra's launcher: ``hydra/launcher=joblib`` runs them in parallel,
 ``hydra/launcher=submitit_slurm`` on a cluster. Words that are no option of the benchmark go to every run
-(``data.root=...``, ``trainer.max_epochs=5``). Finished runs are not run again: the same command goes on after a kill.
+(``data.root=...``, ``trainer.max_epochs=5``). Finished runs are not run again: the same command goes on after a kill,
+and one that would give other results is refused.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def plan(cfg: DictConfig) -> tuple[Suite, list[Job], Path]:
 
 def pending(cfg: DictConfig) -> list[int]:
     """Numbers of the runs that are still to do; failed ones only with ``retry=true``."""
-    from .benchmarking.job import is_failed, is_finished
+    from .benchmarking.job import is_settled, is_tidy
 
     _, all_jobs, folder = plan(cfg)
     places = [job.place(folder) for job in all_jobs]
-    return [i for i, at in enumerate(places) if not is_finished(at) and (cfg.retry or not is_failed(at))]
+    return [i for i, at in enumerate(places) if not (is_settled(at, cfg.retry) and is_tidy(at))]
 
 
 def run_one(cfg: DictConfig) -> None:
@@ -116,12 +117,20 @@ def arranged(words: Sequence[str]) -> list[str]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Compose one run of each shift beforehand: a mistyped word is said once, not by every run."""
+    """Before anything runs: a mistyped word is said once, not by every run, and results of two configs never mix.
+
+    Raises:
+        RunDirectoryError: If the folder holds runs that were made with another config; lists what differs.
+    """
+    from .benchmarking.agree import agree
+    from .benchmarking.job import is_settled
     from .registry import config
 
-    suite, all_jobs, _ = plan(cfg)
+    suite, all_jobs, folder = plan(cfg)
     for job in {job.shift: job for job in all_jobs}.values():
         config(*told(cfg, suite, job))
+    settled = [job for job in all_jobs if is_settled(job.place(folder), cfg.retry)]
+    agree(settled, folder, lambda job: told(cfg, suite, job))
 
 
 def repeat(words: Sequence[str]) -> str:

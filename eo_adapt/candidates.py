@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from .task import AdaptationTask
 
 
+def kept_epochs(folder: Path) -> list[Path]:
+    """Checkpoints of a run's epochs, in order; a benchmark deletes them once they are scored."""
+    return sorted((folder / "checkpoints").glob("epoch_*.ckpt"))
+
+
+def to_score(folder: Path) -> bool:
+    """Whether a run has epochs to score; where some are gone, scores that are there are better than new ones."""
+    import torch
+
+    paths = kept_epochs(folder)
+    if not paths or not (folder / "candidates.parquet").exists():
+        return bool(paths)
+    history = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["history"]
+    return len(paths) == max(map(len, history.values()))
+
+
 def score_candidates(task: AdaptationTask, data: DomainDataModule, folder: Path) -> pd.DataFrame:
     """Score every kept epoch of a run on the sealed test parcels and write ``candidates.parquet``.
 
@@ -37,7 +53,7 @@ def score_candidates(task: AdaptationTask, data: DomainDataModule, folder: Path)
     from .evaluate import load
     from .tables import write_frame
 
-    paths = sorted((folder / "checkpoints").glob("epoch_*.ckpt"))
+    paths = kept_epochs(folder)
     if not paths:
         raise FileNotFoundError(f"no epoch was kept in {folder / 'checkpoints'}; train with trainer.keep=all")
     history = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["history"]

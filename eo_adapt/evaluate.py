@@ -41,6 +41,7 @@ def evaluate_run(
     checkpoint: str = "best",
     data_changes: Mapping[str, Any] | None = None,
     companion: Path | str | None = None,
+    figures: bool | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run directory again.
 
@@ -49,6 +50,7 @@ def evaluate_run(
         checkpoint: ``best`` or ``last``.
         data_changes: Data options that differ from the run's, e.g. ``{"root": "/where/it/lies/now"}``.
         companion: Run directory of ``method=source_only`` on the same shift: the page then warns of negative transfer.
+        figures: Whether to draw figures and write report.html; None = as the run was told.
 
     Returns:
         What ``report.json`` holds afterwards.
@@ -67,6 +69,7 @@ def evaluate_run(
         raise FileNotFoundError(f"no run in {folder} (it has no config.yaml); give the folder that training printed")
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["data"] = {**config["data"], **(data_changes or {})}
+    config["figures"] = config["figures"] if figures is None else figures
     task, data = build_task(config)
     with occupy(folder):
         return evaluate_task(task, data, folder, checkpoint, earlier(folder), beside(companion))
@@ -105,9 +108,15 @@ def evaluate_task(
     """Load a checkpoint into a built task, score every domain's test split, write report, predictions, figures, page.
 
     Opens the target's labels, and writes so into ``audit.jsonl``.
-    """
-    from .rundir import audit
 
+    Raises:
+        ValueError: If the method learns from a few target labels and this checkpoint has not.
+    """
+    from .candidates import score_candidates, to_score
+    from .rundir import audit
+    from .tuning import stamp
+
+    facts = {**facts, **stamp(task, data, checkpoint)}
     load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
     config = task.card["config"]
     task.to(device_of(config["trainer"]["accelerator"]))
@@ -118,9 +127,7 @@ def evaluate_task(
         count = audit(folder, config, f"evaluate checkpoint={checkpoint}")
 
     with data.opened(write_down):
-        if config["trainer"]["keep"] == "all":
-            from .candidates import score_candidates
-
+        if config["trainer"]["keep"] == "all" and to_score(folder):
             score_candidates(task, data, folder)
             load(task, data, folder / "checkpoints" / f"{checkpoint}.ckpt")
         facts = {"checkpoint": checkpoint, "labels_opened": count, **facts}
@@ -269,7 +276,9 @@ def main(cfg: DictConfig) -> None:
     changes = OmegaConf.to_container(cfg.data, resolve=True)
     assert isinstance(changes, dict)  # noqa: S101  (evaluate.yaml says so)
     changed = {str(k): v for k, v in changes.items()}
-    show(evaluate_run(cfg.run, cfg.checkpoint, changed, cfg.companion or None), Path(cfg.run))
+    if cfg.figures not in (None, True, False):
+        raise ValueError(f"figures must be true, false or null (as the run was told); got {cfg.figures!r}")
+    show(evaluate_run(cfg.run, cfg.checkpoint, changed, cfg.companion or None, cfg.figures), Path(cfg.run))
 
 
 if __name__ == "__main__":

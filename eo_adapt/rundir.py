@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,6 +21,8 @@ from filelock import FileLock, Timeout
 from . import __version__
 
 FREE = ("resume", "figures", "choices")  # may differ between the run and its continuation
+PURPOSES = ("training", "selection", "evaluation")  # what target labels are opened for
+ABSENT: Any = object()  # where a config has no such key
 
 
 class RunDirectoryError(RuntimeError):
@@ -66,9 +68,9 @@ def claim(folder: Path, config: Mapping[str, Any]) -> bool:
         raise RunDirectoryError(f"{folder} has a config.yaml that is no run's; set hydra.run.dir=<another folder>")
     if there.exists() and of_value:  # a run that failed before its first checkpoint blocks nobody
         earlier = yaml.safe_load(there.read_text())
-        if different := _differences(earlier, config):
+        if different := differences(earlier, config):
             raise RunDirectoryError(
-                f"{folder} holds a run of another config; different: {different}. Nothing was changed; set "
+                f"{folder} holds a run of another config; different: {spell(different)}. Nothing was changed; set "
                 "hydra.run.dir=<another folder>"
             )
         if config["resume"] != "auto":
@@ -84,15 +86,28 @@ def record(folder: Path, config: Mapping[str, Any]) -> None:
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
 
 
-def audit(folder: Path, config: Mapping[str, Any], by: str) -> int:
+def audit(folder: Path, config: Mapping[str, Any], by: str, purpose: str = "evaluation") -> int:
     """Write down that target labels are about to be opened: a line of ``audit.jsonl`` (time, config, count, by whom).
 
+    Args:
+        folder: The run directory.
+        config: What it runs.
+        by: Who opens them.
+        purpose: ``evaluation`` of the sealed test, or ``training`` or ``selection``, which stamp the result.
+
     Returns:
-        How often they have been opened in this directory, this time included.
+        How often they have been opened in this directory for this purpose, this time included.
+
+    Raises:
+        ValueError: If the purpose is none of the three.
     """
+    if purpose not in PURPOSES:
+        raise ValueError(f"purpose must be one of {list(PURPOSES)}; got {purpose!r}")
     path = folder / "audit.jsonl"
-    count = 1 + (len(path.read_text().splitlines()) if path.exists() else 0)
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    count = 1 + sum(line.get("purpose", "evaluation") == purpose for line in lines)  # older lines do not say
     line = {
+        "purpose": purpose,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "config_sha256": config_hash(config),
         "count": count,
@@ -110,15 +125,36 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> list[str]:
-    found = []
-    for key in sorted({*a, *b} - (set(FREE) if not where else set())):
-        one, other = a.get(key), b.get(key)
+def differences(
+    a: Mapping[str, Any], b: Mapping[str, Any], free: Collection[str] = FREE, where: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """What two configs differ in: dotted key -> (value in ``a``, value in ``b``), :data:`ABSENT` where there is none.
+
+    Args:
+        a: A config.
+        b: Another.
+        free: Dotted keys that may differ.
+        where: Dotted key of these two, with a dot at its end.
+    """
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted({*a, *b}):
+        key, one, other = f"{where}{name}", a.get(name, ABSENT), b.get(name, ABSENT)
+        if key in free:
+            continue
         if isinstance(one, Mapping) and isinstance(other, Mapping):
-            found += _differences(one, other, f"{where}{key}.")
+            found |= differences(one, other, free, f"{key}.")
         elif one != other:
-            found.append(f"{where}{key}: {one!r} there, {other!r} now")
+            found[key] = (one, other)
     return found
+
+
+def spell(different: Mapping[str, tuple[Any, Any]]) -> str:
+    """:func:`differences` as a line of text."""
+
+    def said(value: Any) -> str:
+        return "nothing" if value is ABSENT else repr(value)
+
+    return "; ".join(f"{key}: {said(there)} there, {said(now)} now" for key, (there, now) in different.items())
 
 
 def write_text(path: Path, text: str) -> None:

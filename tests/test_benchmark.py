@@ -17,6 +17,7 @@ import pytest
 from quick import ROOT
 
 from eo_adapt.benchmark import benchmark
+from eo_adapt.rundir import RunDirectoryError
 
 # Cheaper than quick.QUICK: what is tested here is the running, not the learning.
 TINY = (
@@ -24,7 +25,7 @@ TINY = (
     "trainer.max_epochs=2", "data.steps_per_epoch=2", "trainer.accelerator=cpu",
 )  # fmt: skip
 ALONE = ("methods=[source_only]",)  # nothing but what is always in
-TIMED = ["seconds", "peak_memory_mb", "resumed", "labels_opened"]
+TIMED = ["seconds", "peak_memory_mb", "forwards_per_step"]  # measured where a run was not resumed
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -45,7 +46,7 @@ def left(folder: Path) -> Mapping[str, pd.DataFrame]:
     """What does not depend on the clock."""
     table = pd.DataFrame(json.loads((folder / "benchmark.json").read_text())["table"])
     return {
-        "table": table.drop(columns=TIMED, errors="ignore"),
+        "table": table.drop(columns=TIMED),
         "results": pd.read_parquet(folder / "benchmark.parquet"),
         "candidates": pd.read_parquet(folder / "candidates.parquet"),
     }
@@ -55,9 +56,13 @@ def left(folder: Path) -> Mapping[str, pd.DataFrame]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A benchmark that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole") / "out"
+    began = time.monotonic()
     said = finish(start(folder, *ALONE, "seeds=2"))
+    (folder.parent / "seconds").write_text(str(time.monotonic() - began))
     assert "8 runs, 0 of them done before" in said
     assert "target macro-F1 of shared classes" in said
+    lines = said.split("done before\n")[1].split("target macro-F1")[0].splitlines()
+    assert [line.split()[0] for line in lines] == [f"{i}/8" for i in range(1, 9)], "one line a run"
     return folder
 
 
@@ -85,15 +90,16 @@ def test_everything_is_there(whole: Path) -> None:
 def test_killed_at_any_moment_it_comes_to_the_same_table(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     words = (*ALONE, "seeds=2")
-    rng = np.random.default_rng(0)
+    seconds = float((whole.parent / "seconds").read_text())
     kills = 0
-    while kills < 2:
+    for share in np.random.default_rng(0).uniform(0.1, 0.4, 2):
         process = start(folder, *words)
-        time.sleep(float(rng.uniform(8, 16)))
+        time.sleep(share * seconds)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
         process.communicate()
+    assert kills, "it was over before anything could be killed"
     said = finish(start(folder, *words))
     assert "8 runs" in said
     one, other = left(whole), left(folder)
@@ -108,7 +114,8 @@ def test_by_joblib_and_by_submitit(whole: Path, tmp_path: Path) -> None:
     }
     for name, launcher in by.items():
         folder = tmp_path / name
-        finish(start(folder, *ALONE, "seeds=1", *launcher))
+        said = finish(start(folder, *ALONE, "seeds=1", *launcher))
+        assert "overrides=[" not in said, "one line a run is enough"
         mine, theirs = left(folder)["candidates"], left(whole)["candidates"]
         theirs = theirs[theirs["seed"] < mine["seed"].nunique()].reset_index(drop=True)
         pd.testing.assert_frame_equal(mine, theirs, check_exact=True, obj=name)
@@ -131,6 +138,8 @@ def test_from_python_with_failures_and_trials(tmp_path: Path) -> None:
     assert again["table"].set_index("method").loc["coral", "failed"] == 1
     assert "made up" in (tmp_path / "report.html").read_text()
     assert benchmark(*words, "retry=true")["table"]["failed"].sum() == 0
+    with pytest.raises(RunDirectoryError, match=r"trainer\.max_epochs: 1 there, 2 now"):
+        benchmark(*words, "trainer.max_epochs=2")
 
 
 def test_optuna_searches_without_target_labels(tmp_path: Path) -> None:

@@ -104,6 +104,28 @@ def test_few_shot_sees_a_few_target_labels_and_no_others(tmp_path: Path, monkeyp
     assert report["uses_target_labels"] is True
 
 
+@pytest.mark.parametrize(
+    ("words", "purposes"),
+    [
+        (("method=target_only",), ["training", "evaluation"]),
+        (("method=few_shot",), ["training", "evaluation"]),
+        (("selection=oracle",), ["selection", "evaluation"]),
+        (("method=few_shot", "selection=oracle"), ["training", "evaluation"]),  # it is not chosen by the oracle
+        (("method=coral",), ["evaluation"]),
+    ],
+)
+def test_target_labels_in_training_are_written_down_too(
+    words: tuple[str, ...], purposes: list[str], tmp_path: Path
+) -> None:
+    cfg = as_plain(config(*words, *QUICK))
+    report = run(cfg, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["purpose"] for line in lines] == purposes
+    assert {line["config_sha256"] for line in lines} == {config_hash(cfg)}
+    assert report["labels_opened"] == 1, "of the sealed test"
+    assert report["uses_target_labels"] is (len(purposes) == 2)
+
+
 def test_the_oracle_does_see_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = config("selection=oracle", *QUICK)
     assert run(cfg, tmp_path / "a")["uses_target_labels"] is True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,12 @@ class Collected:
     Attributes:
         runs: One row a run: shift, method, seed, trial, error ("" = none) and facts of the report.
         candidates: One row a checkpoint: shift, method, seed, trial, epoch, scores by domain.
+        roles: Shift -> domain -> source or target.
     """
 
     runs: pd.DataFrame
     candidates: pd.DataFrame
+    roles: Mapping[str, Mapping[str, str]]
 
 
 def collect(jobs: Sequence[Job], root: Path) -> Collected:
@@ -53,9 +55,11 @@ def collect(jobs: Sequence[Job], root: Path) -> Collected:
         ValueError: If no run has scores.
     """
     runs, candidates = [], []
+    roles: dict[str, dict[str, str]] = {}
     for job in jobs:
         keys: dict[str, Any] = {"shift": job.shift, "method": job.method, "seed": job.seed, "trial": job.trial}
         facts, scored = _read(job.place(root))
+        roles[job.shift] = roles.get(job.shift, {}) | facts.pop("roles", {})
         runs.append({**keys, **facts})
         if scored is not None and not facts["error"]:
             candidates.append(scored.assign(**keys))
@@ -64,7 +68,7 @@ def collect(jobs: Sequence[Job], root: Path) -> Collected:
         reasons = frame["error"].value_counts().head(3).to_dict()
         raise ValueError(f"none of {len(frame)} runs in {root} has scores; reasons: {reasons}")
     _check_versions(frame)
-    return Collected(frame, pd.concat(candidates, ignore_index=True))
+    return Collected(frame, pd.concat(candidates, ignore_index=True), roles)
 
 
 def _read(place: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -73,13 +77,13 @@ def _read(place: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
             return {"error": json.loads((place / FAILURE).read_text())["error"]}, None
         return {"error": "not run"}, None
     report = json.loads((place / REPORT).read_text())
-    facts = {key: report.get(key) for key in FACTS}
+    roles = {name: domain["role"] for name, domain in report["domains"].items()}
+    facts = {**{key: report.get(key) for key in FACTS}, "roles": roles}
     if not (place / CANDIDATES).exists():
         return {**facts, "error": "no checkpoint was kept (candidates.parquet is missing)"}, None
     scored = pd.read_parquet(place / CANDIDATES)
-    targets = [c for c in map(str, scored.columns) if c.startswith("val/")]
-    tests = [f"closed_macro_f1/{c.removeprefix('val/')}" for c in targets]
-    bad = int(scored[tests].isna().any(axis=1).sum())
+    tests = [f"closed_macro_f1/{name}" for name, role in roles.items() if role == "target"]
+    bad = int(scored.reindex(columns=tests).isna().any(axis=1).sum())
     return {**facts, "error": f"target score is not a number in {bad} of {len(scored)} epochs" if bad else ""}, scored
 
 

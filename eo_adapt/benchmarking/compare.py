@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -22,7 +22,9 @@ class TooFewError(ValueError):
     """An interval was asked for of fewer than two numbers."""
 
 
-def choose(candidates: pd.DataFrame, selectors: Sequence[str]) -> pd.DataFrame:
+def choose(
+    candidates: pd.DataFrame, selectors: Sequence[str], roles: Mapping[str, Mapping[str, str]] | None = None
+) -> pd.DataFrame:
     """What every selector chooses in every run, and what that scores on the sealed test.
 
     An oracle method chooses by its own rule whatever the selector: ``target_only`` by its labelled validation parcels,
@@ -31,21 +33,24 @@ def choose(candidates: pd.DataFrame, selectors: Sequence[str]) -> pd.DataFrame:
     Args:
         candidates: As :func:`.collect.collect` made it.
         selectors: Entries of configs/selection; ``oracle`` is the choice by labelled target-val.
+        roles: Shift -> domain -> ``source`` or ``target``; None = as :func:`roles_by_columns` guesses.
 
     Returns:
         One row a (shift, method, seed, selector): refused ("" unless the selector gave no number: then the rest is
         missing), trial, epoch, score (mean over targets of the closed-set macro-F1),
-        worst (lowest target), source (mean over sources), ece, a_distance, oracle (score of what the oracle chooses),
-        regret = oracle - score, rank_correlation (Spearman, of the selector with the score, over candidates).
+        worst (lowest target), source (mean over sources), ece, a_distance, oracle (score of what the oracle chooses;
+        missing where no target has labelled validation parcels), regret = oracle - score, rank_correlation (Spearman,
+        of the selector with the score, over candidates).
     """
     rows = []
+    roles = roles_by_columns(candidates) if roles is None else roles
     for (shift, method, seed), group in candidates.groupby(RUN, sort=False):
-        table = _scores(group)
+        table = _scores(group, roles[str(shift)])
         own = own_selector(str(method))
-        by_labels = best(table["val"].tolist(), "oracle")
+        oracle = _oracle(table)
         for selector in selectors:
             row: dict[str, Any] = {"shift": shift, "method": method, "seed": seed, "selector": selector, "refused": ""}
-            row |= {"oracle": float(table["score"].iloc[by_labels])}
+            row |= {"oracle": oracle}
             try:
                 scores = final_scores(group, own or selector, table["val"])
                 i = best(scores, selector)
@@ -58,6 +63,17 @@ def choose(candidates: pd.DataFrame, selectors: Sequence[str]) -> pd.DataFrame:
             row |= {"rank_correlation": rank_correlation(scores, table["score"].tolist())}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def roles_by_columns(candidates: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Roles of domains where no report tells them: one with a labelled validation or an A-distance is a target."""
+    found = {}
+    for shift, group in candidates.groupby("shift"):
+        known = group.dropna(axis=1, how="all").columns
+        domains = [str(c).partition("/")[2] for c in known if str(c).startswith(f"{SCORE}/")]
+        targets = {d for d in domains if f"val/{d}" in known or f"a_distance/{d}" in known}
+        found[str(shift)] = {d: "target" if d in targets else "source" for d in domains}
+    return found
 
 
 @cache
@@ -83,22 +99,32 @@ def final_scores(group: pd.DataFrame, selector: str, val: pd.Series) -> list[flo
     return scores
 
 
-def _scores(group: pd.DataFrame) -> pd.DataFrame:
-    """Candidates of one run -> val (what the oracle sees), score, worst, source, ece, a_distance."""
-    here = group.dropna(axis=1, how="all")
-    columns = list(map(str, here.columns))
-    targets = [c.removeprefix("val/") for c in columns if c.startswith("val/")]
-    sources = [c for c in columns if c.startswith(f"{SCORE}/") and c.removeprefix(f"{SCORE}/") not in targets]
-    on = {name: here[[f"{name}/{t}" for t in targets]] for name in ("val", SCORE, "ece", "a_distance")}
+def _scores(group: pd.DataFrame, roles: Mapping[str, str]) -> pd.DataFrame:
+    """Candidates of one run -> val (what the oracle sees), score, worst, source, ece, a_distance.
+
+    Means are over the domains that have the number; nan where none has.
+    """
+
+    def on(name: str, role: str = "target") -> pd.DataFrame:
+        return group.reindex(columns=[f"{name}/{domain}" for domain, is_a in roles.items() if is_a == role])
+
     table = {
-        "val": on["val"].mean(axis=1),
-        "score": on[SCORE].mean(axis=1),
-        "worst": on[SCORE].min(axis=1),
-        "source": here[sources].mean(axis=1),
-        "ece": on["ece"].mean(axis=1),
-        "a_distance": on["a_distance"].mean(axis=1),
+        "val": on("val").mean(axis=1),
+        "score": on(SCORE).mean(axis=1),
+        "worst": on(SCORE).min(axis=1),
+        "source": on(SCORE, "source").mean(axis=1),
+        "ece": on("ece").mean(axis=1),
+        "a_distance": on("a_distance").mean(axis=1),
     }
     return pd.DataFrame(table)
+
+
+def _oracle(table: pd.DataFrame) -> float:
+    """Score of the choice by labelled target-val; nan where there is none."""
+    try:
+        return float(table["score"].iloc[best(table["val"].tolist(), "oracle")])
+    except SelectionError:
+        return float("nan")
 
 
 def rank_correlation(scores: Sequence[float], truth: Sequence[float]) -> float:
@@ -132,11 +158,15 @@ def interval(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, f
 
 
 def or_nan(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
-    """:func:`interval`, with nan for the half width where it is refused."""
+    """:func:`interval`, with nan for the half width where it is refused.
+
+    The mean is of the same kind then: of the scenarios' means, over the values that are known.
+    """
     try:
         return interval(values, clusters)
     except TooFewError:
-        return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan"), float("nan")
+        known = pd.Series(list(values), dtype=float).groupby(list(clusters)).mean()
+        return float(known.mean()), float("nan")
 
 
 def summary(results: pd.DataFrame, runs: pd.DataFrame, selector: str) -> pd.DataFrame:
@@ -148,55 +178,93 @@ def summary(results: pd.DataFrame, runs: pd.DataFrame, selector: str) -> pd.Data
         selector: Whose choices are shown.
 
     Returns:
-        Columns: method, score, score_ci, worst, difference, difference_ci, win_rate, selector, oracle, regret,
-        gap_closed, rank_correlation, ece, source_retained, a_distance, seconds, peak_memory_mb, forwards_per_step,
-        runs, failed. Scores are shares in [0, 1]; ``_ci`` is a half width, nan where refused.
+        Columns: method, score, score_ci, failed, incomplete, difference, difference_ci, win_rate, source_retained,
+        worst, selector, oracle, gap_closed, regret, rank_correlation, ece, a_distance, seconds, peak_memory_mb,
+        forwards_per_step, runs. Scores are shares in [0, 1]; ``_ci`` is a half width, nan where refused. ``incomplete``
+        counts scenarios in which not every seed has a score: means are over the rest, and intervals are refused.
     """
-    chosen = results[results["selector"] == selector]
-    base = _mean(chosen, "source_only", "score")
-    top = _mean(chosen, "target_only", "score")
+    chosen = planned(results[results["selector"] == selector], runs)
     rows = []
     for method in runs["method"].drop_duplicates():
         mine = chosen[chosen["method"] == method]
-        mean, half = or_nan(mine["score"].tolist(), mine["shift"].tolist()) if len(mine) else (np.nan, np.nan)
+        mean, half = or_nan(mine["score"].tolist(), mine["shift"].tolist())
         rows.append(
-            {"method": method, "score": mean, "score_ci": half, **_against_source(chosen, method)}
+            {"method": method, "score": mean, "score_ci": half}
+            | _failures(mine, runs[runs["method"] == method])
+            | _against_source(chosen, method)
             | {"worst": mine.groupby("shift")["worst"].mean().min()}
-            | {"selector": own_selector(method) or selector, "oracle": _mean(chosen, method, "oracle")}
-            | {"gap_closed": (mean - base) / (top - base) if top > base else np.nan}
-            | {name: _mean(chosen, method, name) for name in ("regret", "rank_correlation", "ece", "a_distance")}
-            | _costs(runs[runs["method"] == method], refused=int((mine["refused"] != "").sum()))
+            | {"selector": own_selector(method) or chosen_by(selector), "oracle": _mean(mine, "oracle")}
+            | {"gap_closed": _gap_closed(chosen, method)}
+            | {name: _mean(mine, name) for name in ("regret", "rank_correlation", "ece", "a_distance")}
+            | _costs(runs[runs["method"] == method])
         )
     return pd.DataFrame(rows)
 
 
-def _mean(chosen: pd.DataFrame, method: str, column: str) -> float:
+def planned(chosen: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Choices of one selector, with a row of missing numbers for every run that has none: it failed."""
+    everything = runs[RUN].drop_duplicates().merge(chosen, on=RUN, how="left")
+    everything["refused"] = everything["refused"].fillna("")
+    # Beside a score there is the oracle's over the same choices, so that regret is their difference.
+    return everything.assign(oracle=everything["oracle"].where(everything["score"].notna()))
+
+
+def chosen_by(selector: str) -> str:
+    """How a selector is spelt: ``auto`` with the criterion that it hands on to where there is a target."""
+    return str(build("selection", selector).spelt(selector, targets=1))
+
+
+def _mean(rows: pd.DataFrame, column: str) -> float:
     """Mean over scenarios of the mean over seeds."""
-    return float(chosen[chosen["method"] == method].groupby("shift")[column].mean().mean())
+    return float(rows.groupby("shift")[column].mean().mean())
+
+
+def _beside(chosen: pd.DataFrame, method: str, *others: str) -> pd.DataFrame:
+    """Scores of a method and of others on every planned shift and seed of the method, a column ``<method>`` each."""
+    table = chosen[chosen["method"] == method][["shift", "seed"]]
+    for name in dict.fromkeys((method, *others)):
+        scores = chosen.loc[chosen["method"] == name, ["shift", "seed", "score", "source"]]
+        table = table.merge(
+            scores.rename(columns={"score": name, "source": f"source {name}"}), on=["shift", "seed"], how="left"
+        )
+    return table
+
+
+def _gap_closed(chosen: pd.DataFrame, method: str) -> float:
+    """(method - source_only) / (target_only - source_only), over the shifts and seeds where all three have a score."""
+    three = ["source_only", method, "target_only"]
+    known = _beside(chosen, method, *three).dropna(subset=list(dict.fromkeys(three)))
+    base, mine, top = (_mean(known, name) for name in three)
+    return (mine - base) / (top - base) if top > base else float("nan")
 
 
 def _against_source(chosen: pd.DataFrame, method: str) -> dict[str, float]:
-    """Differences to source_only on the same shift and seed."""
-    keys = ["shift", "seed"]
-    base, mine = (chosen[chosen["method"] == name] for name in ("source_only", method))
-    both = mine.merge(base, on=keys, suffixes=("", "_base"))
-    if method == "source_only" or both.empty:
+    """Differences to source_only on the same shift and seed; a method without a score there loses."""
+    both = _beside(chosen, method, "source_only")
+    fair = both[both["source_only"].notna()]
+    if method == "source_only" or fair.empty:
         return {"difference": np.nan, "difference_ci": np.nan, "win_rate": np.nan, "source_retained": np.nan}
-    difference = both["score"] - both["score_base"]
+    difference = both[method] - both["source_only"]
     mean, half = or_nan(difference.tolist(), both["shift"].tolist())
-    wins = (difference > 0) + 0.5 * (difference == 0)  # what could not be chosen is a loss
-    kept = both.groupby("shift")[["source", "source_base"]].mean().mean()
-    retained = float(kept["source"] / kept["source_base"]) if kept["source_base"] else np.nan
+    wins = (fair[method] > fair["source_only"]) + 0.5 * (fair[method] == fair["source_only"])
+    paired = both.dropna(subset=[f"source {method}", "source source_only"])
+    kept, before = _mean(paired, f"source {method}"), _mean(paired, "source source_only")
+    retained = kept / before if before else np.nan
     return {"difference": mean, "difference_ci": half, "win_rate": float(wins.mean()), "source_retained": retained}
 
 
-def _costs(runs: pd.DataFrame, refused: int) -> dict[str, float]:
-    """Means over runs that were timed whole, and how many failed: by an error, or because nothing could be chosen."""
+def _failures(mine: pd.DataFrame, runs: pd.DataFrame) -> dict[str, int]:
+    """Runs that failed: by an error, or because nothing could be chosen; scenarios that lack a score."""
+    refused = int((mine["refused"] != "").sum())
+    incomplete = int(mine.loc[mine["score"].isna(), "shift"].nunique())
+    return {"runs": len(runs), "failed": int((runs["error"] != "").sum()) + refused, "incomplete": incomplete}
+
+
+def _costs(runs: pd.DataFrame) -> dict[str, float]:
+    """Means over runs that were timed whole."""
     whole = runs[(runs["error"] == "") & (runs["resumed"] == False)]  # noqa: E712  (the column has None, too)
-    costs = {
-        name: float(whole[name].astype(float).mean()) for name in ("seconds", "peak_memory_mb", "forwards_per_step")
-    }
-    return costs | {"runs": len(runs), "failed": int((runs["error"] != "").sum()) + refused}
+    names = ("seconds", "peak_memory_mb", "forwards_per_step")
+    return {name: float(whole[name].astype(float).mean()) for name in names}
 
 
 def selectors_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -208,11 +276,11 @@ def selectors_table(results: pd.DataFrame) -> pd.DataFrame:
     free = results[[own_selector(m) is None for m in results["method"]]]
     for selector, group in free.groupby("selector", sort=False):
         several = group["shift"].nunique() > 1  # with one scenario the unit is the seed: its methods share the parcels
-        mean, half = or_nan(group["regret"].tolist(), group["shift" if several else "seed"].astype(str).tolist())
+        _, half = or_nan(group["regret"].tolist(), group["shift" if several else "seed"].astype(str).tolist())
         rows.append(
-            {"selector": selector, "score": group.groupby("shift")["score"].mean().mean(), "regret": mean}
+            {"selector": selector, "score": _mean(group, "score"), "regret": _mean(group, "regret")}
             | {"regret_ci": half, "worst_regret": group["regret"].max()}
-            | {"rank_correlation": group.groupby("shift")["rank_correlation"].mean().mean(), "choices": len(group)}
+            | {"rank_correlation": _mean(group, "rank_correlation"), "choices": len(group)}
             | {"refused": int((group["refused"] != "").sum())}
         )
     return pd.DataFrame(rows).sort_values(["refused", "regret"], ignore_index=True)

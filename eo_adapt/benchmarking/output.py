@@ -15,7 +15,7 @@ import pandas as pd
 from ..rundir import write_text
 from ..tables import write_frame
 from .collect import Collected
-from .compare import choose, own_selector, selectors_table, summary
+from .compare import choose, chosen_by, or_nan, own_selector, planned, selectors_table, summary
 from .page import write_page
 from .plan import label_free
 from .suite import Suite
@@ -24,6 +24,8 @@ from .suite import Suite
 COLUMNS = {
     "method": ("method", ""),
     "score": ("score", "points"),
+    "failed": ("failed", "count"),
+    "incomplete": ("incomplete", "count"),
     "worst": ("worst domain", "points"),
     "difference": ("to source_only", "signed"),
     "win_rate": ("wins", "percent"),
@@ -38,18 +40,21 @@ COLUMNS = {
     "seconds": ("seconds", "whole"),
     "peak_memory_mb": ("peak MB", "whole"),
     "forwards_per_step": ("forwards a step", "number"),
-    "failed": ("failed", "count"),
 }
 EXPLAINED = (
     "score: macro-F1 of the classes that source and target share, on the sealed target test, in points; mean over "
-    "targets, seeds and scenarios, ± half width of the 95 % t interval (over scenarios; with one over seeds). "
-    "worst domain: lowest target. to source_only: paired difference on a scenario and seed; wins: share of pairs "
-    "above. oracle: what the choice by labelled target-val scores; regret: oracle - score. gap closed: (score - "
-    "source_only) / (target_only - source_only). rank corr.: Spearman of the selector with the score over checkpoints. "
+    "targets, seeds and scenarios, ± half width of the 95 % t interval (over scenarios; with one over seeds). failed: "
+    "runs with an error and choices that the selector refused; incomplete: scenarios that lack the score of a seed, so "
+    "that means are over the rest and there is no interval. worst domain: lowest target. to source_only: paired "
+    "difference on a scenario and seed; wins: share of pairs above, one without a score loses. oracle: what the choice "
+    "by labelled target-val scores; regret: oracle - score. gap closed: (score - source_only) / (target_only - "
+    "source_only), where all three have a score. rank corr.: Spearman of the selector with the score over checkpoints. "
     "ECE: of probabilities calibrated on source-val. source kept: source score over that of source_only. A-distance: "
     "linear probe on features, 0 = not to be told apart, 2 = always. few_shot and target_only see target labels and "
     "choose by their own rule."
 )
+WIDE = ("method", "score", "failed", "worst domain", "to source_only", "wins", "regret")  # on the screen
+NARROW = ("method", "score", "failed", "to source_only", "wins")
 MISSING = "\N{EN DASH}"
 
 
@@ -66,7 +71,8 @@ def write_all(found: Collected, suite: Suite, selector: str, folder: Path, comma
     Returns:
         ``table``, ``results``, ``selectors`` and ``runs``, data frames.
     """
-    results = choose(found.candidates, list(dict.fromkeys([selector, *label_free(), "oracle"])))
+    logged = [name for name in label_free() if f"select/{name}" in found.candidates]  # older runs know fewer
+    results = choose(found.candidates, list(dict.fromkeys([selector, *logged, "oracle"])), found.roles)
     made = {
         "table": summary(results, found.runs, selector),
         "results": results,
@@ -80,6 +86,8 @@ def write_all(found: Collected, suite: Suite, selector: str, folder: Path, comma
         "suite": suite.title,
         "command": command,
         "selector": selector,
+        "chosen_by": chosen_by(selector),
+        "roles": found.roles,
         "versions": sorted(set(found.runs["version"].dropna())),
         "data_versions": {str(k): v for k, v in found.runs.groupby("shift")["data_version"].first().items()},
         "machine": machine(),
@@ -164,11 +172,9 @@ def selectors_spelt(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def by_shift(results: pd.DataFrame, selector: str) -> pd.DataFrame:
-    """Score of every method on every shift, as text: mean and interval over seeds."""
-    from .compare import or_nan
-
-    chosen = results[results["selector"] == selector]
+def by_shift(results: pd.DataFrame, runs: pd.DataFrame, selector: str) -> pd.DataFrame:
+    """Score of every method on every shift, as text: mean and interval over seeds, none where a seed has no score."""
+    chosen = planned(results[results["selector"] == selector], runs)
     rows = []
     for shift, group in chosen.groupby("shift", sort=False):
         row = {"shift": shift}
@@ -189,11 +195,11 @@ def markdown(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
     parts = [
         f"## {about['suite']}",
         f"eo_adapt {', '.join(about['versions'])}; {about['machine']}; {about['seeds']} seeds, {about['trials']} "
-        f"trials a method; checkpoint and trial chosen by {about['selector']}.",
+        f"trials a method; checkpoint and trial chosen by {about['chosen_by']}.",
         f"```bash\n{about['command']}\n```",
         as_markdown(spelt(made["table"])),
         EXPLAINED,
-        "### By shift\n\n" + as_markdown(by_shift(made["results"], about["selector"])),
+        "### By shift\n\n" + as_markdown(by_shift(made["results"], runs, about["selector"])),
         "### Selectors, over all methods that see no target labels\n\n"
         + as_markdown(selectors_spelt(made["selectors"])),
     ]
@@ -208,14 +214,15 @@ def show(made: Mapping[str, pd.DataFrame], folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    text = spelt(made["table"])[["method", "score", "worst domain", "to source_only", "wins", "regret", "failed"]]
+    console = Console()
+    text = spelt(made["table"])[list(WIDE if console.width > 90 else NARROW)]
     table = Table(title="target macro-F1 of shared classes, points", title_justify="left")
     for column in text:
-        table.add_column(str(column), justify="left" if column == "method" else "right")
+        is_name = column == "method"
+        table.add_column(str(column), justify="left" if is_name else "right", no_wrap=is_name)
     for row in text.to_numpy():
         labelled = own_selector(str(row[0])) is not None
         table.add_row(*map(str, row), style="dim" if labelled else None)
-    console = Console()
     console.print(table)
     console.print("dim: sees target labels", highlight=False)
     print(f"outputs: {folder}")

@@ -17,7 +17,10 @@ from .suite import Suite
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCORES = ("method", "score", "worst", "difference", "win_rate", "gap_closed", "ece", "source_retained", "failed")
+SCORES = (
+    "method", "score", "failed", "incomplete", "worst", "difference", "win_rate", "gap_closed", "ece",
+    "source_retained",
+)  # fmt: skip
 CHOICE = (
     "method", "selector", "oracle", "regret", "rank_correlation", "a_distance", "seconds", "peak_memory_mb",
     "forwards_per_step",
@@ -25,6 +28,7 @@ CHOICE = (
 REGRET = ("score", "regret", "regret_ci", "worst_regret")
 SELECTORS = {"regret_ci": "± regret", "worst_regret": "worst regret", "rank_correlation": "rank corr."}
 TENTHS = {"score": ".1f", "regret": ".1f", "± regret": ".1f", "worst regret": ".1f", "rank corr.": ".2f"}
+SELDOM = 0.2  # share of pairs won at which a negative mean is named though it is not certain
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"  # Okabe and Ito; told apart by all
 
 
@@ -93,11 +97,13 @@ def _args(made: tuple[pd.DataFrame, dict[str, str]], caption: str) -> tuple[pd.D
 def lead(table: pd.DataFrame, about: Mapping[str, Any]) -> str:
     """What came out, in two sentences."""
     free = table[[own_selector(m) is None for m in table["method"]]]
-    first = free.sort_values("score").iloc[-1]
-    base = table.loc[table["method"] == "source_only", "score"]
-    text = f"{len(table)} methods, {about['seeds']} seeds. Highest mean without target labels: {first['method']}, "
-    text += f"{100 * first['score']:.1f} points"
-    return text + (f"; source_only {100 * base.iloc[0]:.1f}." if len(base) else ".")
+    scored = free.dropna(subset=["score"]).sort_values("score")
+    text = f"{len(table)} methods, {about['seeds']} seeds. "
+    if scored.empty:
+        return f"{text}No method without target labels has a score."
+    first, base = scored.iloc[-1], scored.loc[scored["method"] == "source_only", "score"]
+    text += f"Highest mean without target labels: {first['method']}, {100 * first['score']:.1f} points"
+    return text + (f"; source_only {100 * base.iloc[0]:.1f}." if len(base) else "; source_only has no score.")
 
 
 def warnings(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> Iterator[str]:
@@ -109,12 +115,9 @@ def warnings(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> Iter
         yield f"{failed} of {len(runs)} runs failed; methods with failures are means over the rest"
     if len(about["versions"]) > 1:
         yield f"runs of different versions stand in one table: {', '.join(about['versions'])}"
+    yield from gaps(made, about)
     free = table[[own_selector(m) is None for m in table["method"]]]
-    for row in free[free["difference"] + free["difference_ci"] < 0].to_dict("records"):
-        yield (
-            f"negative transfer: {row['method']} scores {100 * row['difference']:.1f} ± "
-            f"{100 * row['difference_ci']:.1f} points against source_only"
-        )
+    yield from negative_transfer(free)
     few = table.loc[table["method"] == "few_shot", "score"].astype(float).max()
     if below := free.loc[free["score"] < few, "method"].tolist():
         yield f"a few target labels a class alone (few_shot) reach {100 * few:.1f} points, more than {', '.join(below)}"
@@ -123,9 +126,44 @@ def warnings(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> Iter
     if len(others) and mine - float(others["regret"].min()) > 0.02:
         first = others.sort_values("regret").iloc[0]
         yield (
-            f"selector {about['selector']} has a regret of {100 * mine:.1f} points; {first['selector']} would have had "
-            f"{100 * first['regret']:.1f}"
+            f"selector {about['chosen_by']} has a regret of {100 * mine:.1f} points; {first['selector']} would have "
+            f"had {100 * first['regret']:.1f}"
         )
+
+
+def gaps(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> Iterator[str]:
+    """Choices that were refused, and means that are not over everything that was planned."""
+    results, table = made["results"], made["table"]
+    mine = results[results["selector"] == about["selector"]]
+    refused = mine[mine["refused"] != ""]
+    if len(refused):
+        counts = refused["method"].value_counts()
+        listed = ", ".join(f"{method} {n} of {(mine['method'] == method).sum()}" for method, n in counts.items())
+        yield (
+            f"selector {about['chosen_by']} refused {len(refused)} of {len(mine)} choices ({listed}): means are over "
+            f"the rest. Its reason, e.g.: {refused['refused'].iloc[0]}"
+        )
+    scenarios = made["runs"]["shift"].nunique()
+    for row in table[table["incomplete"] > 0].to_dict("records"):
+        yield (
+            f"{row['method']} lacks scores in {row['incomplete']} of {scenarios} scenarios: its means are over the "
+            "rest, have no interval, and do not compare with those of complete methods"
+        )
+
+
+def negative_transfer(free: pd.DataFrame) -> Iterator[str]:
+    """Methods that lose to source_only, surely or seldom winning."""
+    for row in free[free["difference"] < 0].to_dict("records"):
+        half = row["difference_ci"]
+        by = f"{100 * row['difference']:.1f}{f' ± {100 * half:.1f}' if half == half else ''} points against source_only"
+        if row["difference"] + half < 0:
+            yield f"negative transfer: {row['method']} scores {by}"
+        elif row["win_rate"] <= SELDOM:
+            why = "the interval holds 0" if half == half else "there is no interval"
+            yield (
+                f"perhaps negative transfer: {row['method']} scores {by} and wins {100 * row['win_rate']:.0f} % of the "
+                f"pairs; it is not certain, {why}"
+            )
 
 
 def differences(results: pd.DataFrame, selector: str) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +87,8 @@ def overrides(
     method = parts[0] if len(parts) == 1 else f"[{','.join(parts)}]"
     words = [f"task={suite.task}", f"shift={job.shift}", f"method={method}", f"seed={job.seed}"]
     words += [*suite.overrides, *more, f"selection={selector}", f"watch=[{','.join(label_free())}]", *FIXED]
-    return words + draw(config(*words), job.trial, space)
+    check_space(space)
+    return words + (draw(config(*words), job.trial, space) if job.trial else [])  # composing takes a while
 
 
 def draw(cfg: Any, trial: int, space: Mapping[str, Sequence[float]]) -> list[str]:
@@ -105,11 +105,7 @@ def draw(cfg: Any, trial: int, space: Mapping[str, Sequence[float]]) -> list[str
     Raises:
         ValueError: If the space names something else, or a range is not positive and ascending.
     """
-    for name, limits in space.items():
-        if name not in ("lr", "weight") or len(limits) != 2 or not 0 < limits[0] <= limits[1]:
-            raise ValueError(
-                f"space has ranges of factors for 'lr' and 'weight', 0 < lowest <= highest; got {name}: {list(limits)}"
-            )
+    check_space(space)
     if trial == 0:
         return []
     rng = np.random.default_rng([trial])
@@ -120,6 +116,15 @@ def draw(cfg: Any, trial: int, space: Mapping[str, Sequence[float]]) -> list[str
     return words
 
 
+def check_space(space: Mapping[str, Sequence[float]]) -> None:
+    """Refuse what is no space of :func:`draw`."""
+    for name, limits in space.items():
+        if name not in ("lr", "weight") or len(limits) != 2 or not 0 < limits[0] <= limits[1]:
+            raise ValueError(
+                f"space has ranges of factors for 'lr' and 'weight', 0 < lowest <= highest; got {name}: {list(limits)}"
+            )
+
+
 def weights(method: Mapping[str, Any], where: str = "method") -> Iterator[tuple[str, float]]:
     """Key and value of every ``weight`` of a method's config, the parts of a stack included."""
     for key, value in method.items():
@@ -127,12 +132,3 @@ def weights(method: Mapping[str, Any], where: str = "method") -> Iterator[tuple[
             yield f"{where}.{key}", float(value)
         elif isinstance(value, Mapping):
             yield from weights(value, f"{where}.{key}")
-
-
-def parse(name: str) -> Job:
-    """The job of a run directory's last three parts: ``<shift>/<method>/seed<s>_trial<t>``."""
-    shift, method, last = name.rsplit("/", 2)
-    match = re.fullmatch(r"seed(\d+)_trial(\d+)", last)
-    if match is None:
-        raise ValueError(f"a run directory of a benchmark is called seed<number>_trial<number>; got {last!r}")
-    return Job(shift, method, int(match[1]), int(match[2]))

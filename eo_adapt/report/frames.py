@@ -11,7 +11,7 @@ import torch
 from ..metrics import per_class
 from .figures import known, pooled
 from .look import spoken
-from .warn import Report, count, listing, shares
+from .warn import Report, chosen_by, count, listing, shares
 
 SCORES_NOTE = (
     "All scores are 1 at best. Accuracy: share of parcels that are right; compare it with the share of the most "
@@ -70,7 +70,7 @@ def facts(report: Report, chosen: int | None, simulated: bool) -> dict[str, str]
         "classes learnt": str(len(report["classes"]["learnt"])),
         "seed": str(report["seed"]),
         "checkpoint": f"epoch {chosen}" if chosen else report.get("checkpoint", ""),
-        "chosen by": report["selector"],
+        "chosen by": chosen_by(report),
         "target labels used": "yes" if report["uses_target_labels"] else "no",
         "parameters": f"{report['parameters']:,d}",
         "training": f"{report['seconds']:.0f} s" if "seconds" in report else "",

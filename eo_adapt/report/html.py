@@ -13,7 +13,7 @@ from .figures import known
 from .look import style
 from .page import Page
 from .sections import SECTIONS, Run, bare
-from .warn import Report, alarms, count, listing
+from .warn import Report, alarms, chosen_by, count, listing
 
 
 def write_run_page(
@@ -88,7 +88,7 @@ def lead(run: Run) -> str:
     if len(scores) == 2:
         gap = means["target"] - means["source"]
         scored = scored[:-1] + (f", {abs(gap):.3f} {'lower' if gap < 0 else 'higher'}." if abs(gap) >= 5e-4 else ".")
-    by = "it is the last" if report["selector"] == "last" else f"it was chosen by {report['selector']}"
+    by = "it is the last" if report["selector"] == "last" else f"it was chosen by {chosen_by(report)}"
     epoch = f" Epoch {run.chosen} of {max(len(run.metrics), run.chosen)} was scored; {by}." if run.chosen else ""
     return f"{told}{scored}{epoch}"
 

@@ -82,7 +82,12 @@ class Page:
     # -- tables and figures ------------------------------------------------------------------------------------------
 
     def table(
-        self, frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None, note: str = ""
+        self,
+        frame: pd.DataFrame,
+        caption: str,
+        formats: Mapping[str, str] | None = None,
+        note: str = "",
+        cards: bool = False,
     ) -> None:
         """A table that its reader can sort; the first column names the rows, the index is not shown.
 
@@ -91,8 +96,9 @@ class Page:
             caption: What it shows.
             formats: Column -> format specification such as ``.3f``; others: integers with separators, three digits.
             note: A remark below.
+            cards: On a narrow screen, show each row as a card: for tables with sentences in them.
         """
-        name, formats = self._id("table"), formats or {}
+        name, formats, look = self._id("table"), formats or {}, "table cards" if cards else "table"
         heads, columns = [], []
         for i, title in enumerate(frame.columns):
             values = [v.item() if isinstance(v, np.generic) else v for v in frame.iloc[:, i].tolist()]
@@ -100,11 +106,12 @@ class Page:
             heads.append(
                 f'<th scope="col"{kind} aria-sort="none"><button type="button">{escape(str(title))}</button></th>'
             )
-            columns.append([_cell(value, kind, formats.get(title, ""), "td" if i else "th") for value in values])
+            head = str(title) if cards and i else ""
+            columns.append([_cell(value, kind, formats.get(title, ""), "td" if i else "th", head) for value in values])
         rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in zip(*columns, strict=True))
         hint = '<span class="unseen"> (the buttons in the header sort the rows)</span>'
         self._body.append(
-            f'<div class="table"><div class="scroll" role="group" aria-labelledby="{name}"><table>'
+            f'<div class="{look}"><div class="scroll" role="group" aria-labelledby="{name}"><table>'
             f'<caption id="{name}">{escape(caption)}{hint}</caption>'
             f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
             + (f'<p class="note">{escape(note)}</p>' if note else "")
@@ -196,8 +203,9 @@ def _missing(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-def _cell(value: Any, kind: str, spec: str, tag: str) -> str:
+def _cell(value: Any, kind: str, spec: str, tag: str, head: str = "") -> str:
     scope = ' scope="row"' if tag == "th" else ""
+    scope += f' data-head="{escape(head)}"' if head else ""
     if _missing(value):
         return f"<{tag}{scope}{kind} data-missing>{MISSING}</{tag}>"
     key = f' data-value="{_number(value)}"' if kind else ""

@@ -35,12 +35,13 @@ def write_report(
     """
     config = task.card["config"]
     choices = config.get("choices", {})
-    oracle = task.alignment.uses_target_labels
+    oracle, selector = task.alignment.uses_target_labels, _selector(task, facts)
     report = {
         **{key: choices.get(key, "") for key in ("task", "method", "encoder", "head", "shift", "data")},
         "seed": config["seed"],
         "label_set": config["label_set"],
-        "selector": _selector(task, facts),
+        "selector": selector,
+        "chosen_by": _spelt(task, selector, len(data.unlabelled)),
         "uses_target_labels": oracle or task.criteria[task.selection].uses_target_labels,
         "version": version(),
         "evaluated_with": version(),
@@ -65,6 +66,11 @@ def _selector(task: AdaptationTask, facts: Mapping[str, Any]) -> str:
         return "last"
     labelled_val = task.alignment.uses_target_labels and task.selection == "source_val"
     return "oracle" if labelled_val else task.selection
+
+
+def _spelt(task: AdaptationTask, selector: str, targets: int) -> str:
+    """Who chose, for people: ``auto`` with the criterion that it handed on to."""
+    return task.criteria[selector].spelt(selector, targets) if selector == task.selection else selector
 
 
 def _domains(data: DomainDataModule, predictions: pd.DataFrame) -> dict[str, Any]:

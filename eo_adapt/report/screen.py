@@ -27,7 +27,7 @@ def show(report: Mapping[str, Any], folder: Path) -> None:
         table.add_row(name, d["role"], str(d["n"]), *figures)
     console.print(table)
     stamp = " [bold red]uses target labels[/]" if report["uses_target_labels"] else ""
-    console.print(f"checkpoint chosen by {report['selector']}{stamp}", highlight=False)
+    console.print(f"checkpoint chosen by {report.get('chosen_by') or report['selector']}{stamp}", highlight=False)
     if "seconds" in report:
         console.print(
             f"trained in {report['seconds']:.1f} s, {report['parcels_per_second']:.0f} parcels per second",

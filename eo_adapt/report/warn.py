@@ -53,7 +53,7 @@ def alarms(
         ("data", lambda: absent_classes(report)),
         ("classes", lambda: label_shift(report, predictions)),
         ("classes", lambda: constant_predictions(predictions)),
-        ("selection", lambda: disagreement(scores, chosen, report["selector"])),
+        ("selection", lambda: disagreement(scores, chosen, chosen_by(report))),
     )
     return [Alarm(about, text) for about, rule in rules for text in rule()]
 
@@ -67,6 +67,11 @@ def listing(names: Sequence[str], most: int = 4) -> str:
 def count(n: int, one: str, many: str = "") -> str:
     """``1 domain``, ``2 domains``."""
     return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def chosen_by(report: Report) -> str:
+    """Who chose the checkpoint, spelt for people; reports of earlier versions have its name alone."""
+    return str(report.get("chosen_by") or report["selector"])
 
 
 def _of(report: Report, role: str) -> dict[str, Any]:

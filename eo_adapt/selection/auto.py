@@ -18,5 +18,8 @@ class Auto(Criterion):
     def __init__(self) -> None:
         self.with_target, self.without = InfoMax(), SourceVal()
 
+    def spelt(self, name: str, targets: int) -> str:
+        return f"{name} ({'infomax' if targets else 'source_val'})"
+
     def score(self, sources: Sequence[Outputs], targets: Sequence[Outputs], epoch: int) -> float:
         return (self.with_target if targets else self.without).score(sources, targets, epoch)

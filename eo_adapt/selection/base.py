@@ -63,6 +63,15 @@ class Criterion(ABC):
     def score(self, sources: Sequence[Outputs], targets: Sequence[Outputs], epoch: int) -> float:
         """Score of one candidate from its outputs on source-val (labelled) and target-val; nan = it has none."""
 
+    def spelt(self, name: str, targets: int) -> str:
+        """How results name it: ``name``, and who decides where it hands on to another criterion.
+
+        Args:
+            name: What it is called in configs/selection.
+            targets: Number of target domains it sees.
+        """
+        return name
+
     def over(self, history: Mapping[str, Sequence[float]], name: str) -> list[float]:
         """Final score of each candidate, once all are known.
 

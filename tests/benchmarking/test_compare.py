@@ -16,6 +16,7 @@ from eo_adapt.benchmarking.compare import (
     TooFewError,
     choose,
     interval,
+    or_nan,
     rank_correlation,
     selectors_table,
     summary,
@@ -169,3 +170,112 @@ def test_no_rank_correlation_where_nothing_varies(a: list[float], b: list[float]
 def test_a_selector_that_was_not_logged_is_named() -> None:
     with pytest.raises(LookupError, match=r"\['snd'\], which selector snd needs.*infomax"):
         choose(table(), ["snd"])
+
+
+# -- what is missing ---------------------------------------------------------------------------------------------------
+
+ROLES = {shift: {"EE": "target", "LV": "target", "FR": "source"} for shift in "ab"}
+ONE_TARGET = {shift: {"EE": "target", "FR": "source"} for shift in "ab"}
+
+
+def lost(made: pd.DataFrame, **keys: Any) -> pd.Series:
+    """Which rows a method lost: ``shift="b"``, ``method="coral"``."""
+    return (made[list(keys)] == pd.Series(keys)).all(axis=1)
+
+
+def without(**keys: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Candidates and runs where some runs ended in an error."""
+    candidates = table()
+    runs = runs_of(candidates)
+    runs.loc[lost(runs, **keys), "error"] = "boom"
+    return candidates[~lost(candidates, **keys)], runs
+
+
+def row_of(candidates: pd.DataFrame, runs: pd.DataFrame, method: str = "coral") -> pd.Series:
+    made: pd.Series = (
+        summary(choose(candidates, ["infomax"], ONE_TARGET), runs, "infomax").set_index("method").loc[method]
+    )
+    return made
+
+
+@pytest.mark.parametrize("column", ["a_distance/EE", "ece/EE"])
+def test_a_column_without_any_number_is_missing_and_no_error(column: str) -> None:
+    candidates = table().assign(**{column: np.nan})
+    row = row_of(candidates, runs_of(candidates))
+    assert np.isnan(row[column.partition("/")[0]])
+    assert row["score"] == row_of(table(), runs_of(table()))["score"]
+
+
+def test_without_labelled_target_val_there_is_no_oracle_and_no_regret() -> None:
+    candidates = table().assign(**{"val/EE": np.nan})
+    found = choose(candidates, ["infomax", "oracle"], ONE_TARGET)
+    assert found[["oracle", "regret"]].isna().all(axis=None)
+    assert found.query("selector == 'infomax'")["score"].notna().all()
+    assert (found.query("selector == 'oracle' and method == 'coral'")["refused"] != "").all()
+    row = row_of(candidates, runs_of(candidates))
+    assert row["score"] == row_of(table(), runs_of(table()))["score"]
+    assert row[["oracle", "regret"]].isna().all()
+
+
+def test_a_target_without_labelled_validation_is_still_a_target() -> None:
+    candidates = table("a").assign(
+        **{"val/LV": np.nan, "closed_macro_f1/LV": 0.1, "ece/LV": 0.3, "a_distance/LV": np.nan}
+    )
+    found = choose(candidates, ["infomax"], ROLES)
+    row = found.query("method == 'coral' and seed == 0").iloc[0]
+    assert row["score"] == pytest.approx((0.56 + 0.1) / 2)
+    assert row["worst"] == pytest.approx(0.1)
+    assert row["source"] == pytest.approx(0.9)
+    assert row["a_distance"] == 1
+    assert row["regret"] == 0
+
+
+def test_a_method_that_lost_a_scenario_is_compared_where_it_has_scores() -> None:
+    row, whole = row_of(*without(method="coral", shift="b")), row_of(table(), runs_of(table()))
+    assert row["incomplete"] == 1
+    assert whole["incomplete"] == 0
+    # On scenario a alone: source_only 0.47, coral 0.57; target_only chooses its first epoch, 0.81.
+    assert row["gap_closed"] == pytest.approx((0.57 - 0.47) / (0.81 - 0.47))
+    assert row["difference"] == pytest.approx(0.1)
+    assert row[["score_ci", "difference_ci"]].isna().all(), "seeds of one scenario stood in for two scenarios"
+    assert whole[["score_ci", "difference_ci"]].notna().all()
+
+
+def test_a_crash_and_a_refusal_count_alike() -> None:
+    crashed = row_of(*without(method="coral", seed=0))
+    candidates = table()
+    candidates.loc[lost(candidates, method="coral", seed=0), "select/infomax"] = np.nan
+    refused = row_of(candidates, runs_of(candidates))
+    assert crashed["win_rate"] == pytest.approx(4 / 6)
+    assert crashed["failed"] == refused["failed"] == 2
+    assert crashed["incomplete"] == 2
+    for name in ("score", "score_ci", "difference", "win_rate", "oracle", "regret", "gap_closed", "source_retained"):
+        assert crashed[name] == pytest.approx(refused[name], nan_ok=True), name
+
+
+def test_where_the_baseline_failed_nothing_is_won_or_lost() -> None:
+    row = row_of(*without(method="source_only", seed=0))
+    assert row["win_rate"] == 1
+    assert row["difference"] == pytest.approx(0.1)
+    assert np.isnan(row["difference_ci"])
+    gone = row_of(*without(method="source_only"))
+    assert gone[["difference", "win_rate", "gap_closed", "source_retained"]].isna().all()
+
+
+def test_with_something_missing_means_are_still_of_scenario_means_and_over_the_same_choices() -> None:
+    assert or_nan([0.0, 0.0, 0.3, float("nan")], list("aabb")) == pytest.approx((0.15, np.nan), nan_ok=True)
+    candidates = table()
+    candidates.loc[lost(candidates, method="coral", shift="b", seed=2), "select/infomax"] = np.nan
+    candidates.loc[lost(candidates, method="coral", shift="b", seed=1), "select/infomax"] = np.nan
+    candidates["select/infomax"] *= -1  # the worst epoch, so that there is a regret
+    row = row_of(candidates, runs_of(candidates))
+    assert row["score"] == pytest.approx((np.mean([0.5, 0.51, 0.52]) + 0.6) / 2)
+    assert row["regret"] == pytest.approx(row["oracle"] - row["score"])
+    assert row["regret"] == pytest.approx(0.06)
+
+
+def test_what_auto_means_is_said() -> None:
+    candidates = table("a").assign(**{"select/auto": 0.5})
+    made = summary(choose(candidates, ["auto"], ONE_TARGET), runs_of(candidates), "auto").set_index("method")
+    assert made.loc["coral", "selector"] == "auto (infomax)"
+    assert made.loc["few_shot", "selector"] == "last"

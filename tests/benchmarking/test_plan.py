@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from eo_adapt.benchmarking.collect import MixedDataError, collect
 from eo_adapt.benchmarking.job import run_job
 from eo_adapt.benchmarking.plan import FIXED, Job, draw, jobs, label_free, overrides, weights
 from eo_adapt.benchmarking.suite import ALWAYS, Suite
+from eo_adapt.evaluate import evaluate_run
 from eo_adapt.registry import build, config, names
 
 SUITE = Suite("made up", "crops", ["embedded"], ["trainer.max_epochs=7"])
@@ -107,7 +109,9 @@ def test_suites_name_shifts_that_exist_and_say_where_numbers_come_from(name: str
 def leave(place: Path, version: str = "d1", score: float = 0.5) -> None:
     """A finished run, made up."""
     place.mkdir(parents=True)
-    (place / "report.json").write_text(json.dumps({"version": "1", "data_version": version, "seconds": 1.0}))
+    domains = {"EE": {"role": "target"}, "FR": {"role": "source"}}
+    report = {"version": "1", "data_version": version, "seconds": 1.0, "domains": domains}
+    (place / "report.json").write_text(json.dumps(report))
     frame = pd.DataFrame({"epoch": [0, 1], "val/EE": [0.5, 0.6], "closed_macro_f1/EE": [0.5, score]})
     frame.to_parquet(place / "candidates.parquet")
 
@@ -152,3 +156,22 @@ def test_a_failing_run_is_written_down_and_a_later_success_takes_it_back(tmp_pat
     before = (tmp_path / "report.json").stat().st_mtime_ns
     run_job(words, tmp_path, 1)
     assert (tmp_path / "report.json").stat().st_mtime_ns == before, "a finished run was run again"
+
+
+def test_a_run_of_a_benchmark_can_be_evaluated_again(tmp_path: Path) -> None:
+    run_job(["method=coral", "trainer.keep=all", "resume=auto", *QUICK], tmp_path, 1)
+    before = json.loads((tmp_path / "report.json").read_text())
+    candidates = (tmp_path / "candidates.parquet").read_bytes()
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        evaluate_run(tmp_path, "worst")
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 1, "nothing was opened, and a line says so"
+    # What a kill in the middle of the clearing away leaves: some epochs, but not all.
+    shutil.copy(tmp_path / "checkpoints" / "best.ckpt", tmp_path / "checkpoints" / "epoch_0000.ckpt")
+    again = evaluate_run(tmp_path, figures=True)
+    assert again["labels_opened"] == 2
+    assert again["domains"]["EE"]["closed_macro_f1"] == before["domains"]["EE"]["closed_macro_f1"]
+    assert (tmp_path / "candidates.parquet").read_bytes() == candidates
+    page = (tmp_path / "report.html").read_text()
+    assert "auto (infomax)" in page
+    assert any((tmp_path / "figures").iterdir())
+    assert {line["purpose"] for line in map(json.loads, (tmp_path / "audit.jsonl").open())} == {"evaluation"}

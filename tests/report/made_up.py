@@ -1,7 +1,8 @@
-"""A run that nobody trained: a store, random predictions and their report, of any number of domains and classes."""
+"""A run that nobody trained, of any number of domains and classes, and a benchmark that nobody ran."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pandas as pd
 import shapely
 import torch
 
+from eo_adapt.benchmarking.collect import Collected
+from eo_adapt.benchmarking.output import write_all
+from eo_adapt.benchmarking.suite import Published, Suite
 from eo_adapt.data.datamodule import DomainDataModule
 from eo_adapt.data.parts import Split
 from eo_adapt.data.records import Record, Sensor, Series
@@ -139,3 +143,34 @@ def _report(data: DomainDataModule, predictions: pd.DataFrame) -> dict[str, Any]
         },
         "domains": domains,
     }  # fmt: skip
+
+
+def made_up_benchmark(folder: Path) -> Path:
+    """The page of a benchmark with everything on it: warnings, failures, numbers of others.
+
+    Args:
+        folder: Where to.
+    """
+    rng = np.random.default_rng(0)
+    methods = ("source_only", "adabn", "few_shot", "target_only", "csn+coral")
+    keys = ["shift", "method", "seed", "trial", "epoch"]
+    rows = pd.DataFrame(
+        [(*k, 0, e) for k in itertools.product(("a", "b"), methods, (0, 1)) for e in (0, 1)], columns=keys
+    )
+    domains = {"<b>EE</b>": "target", "FR": "source"}
+    names = [f"{score}/{d}" for score in ("closed_macro_f1", "ece", "val", "a_distance") for d in domains]
+    criteria = ["select/source_val", "select/last", "select/infomax"]
+    rows[[*names, *criteria]] = rng.random((len(rows), len(names) + len(criteria)))
+    runs = rows[keys[:4]].drop_duplicates().assign(version="1", data_version="d", seconds=2.0, peak_memory_mb=5.0)
+    lost = (runs["method"] == "csn+coral") & (runs["shift"] == "b")
+    runs = runs.assign(forwards_per_step=2.0, resumed=False, error=np.where(lost, f"ValueError: {EVIL}", ""))
+    kept = rows[~((rows["method"] == "csn+coral") & (rows["shift"] == "b"))]
+    others = Published(
+        "theirs", "macro-F1", 61.2, "Somebody 2020, table 3", "another split, other classes, more parcels"
+    )
+    suite = Suite("Made up", "crops", ["embedded"], published=[others])
+    command = (
+        "python -m eo_adapt.benchmark suite=made_up methods=[csn+coral] seeds=2 data.root=/a/long/folder/of/raw/files"
+    )
+    write_all(Collected(runs, kept, {"a": domains, "b": domains}), suite, "infomax", folder, command)
+    return folder / "report.html"

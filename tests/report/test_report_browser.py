@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from chromium import PROGRAM, Tab, tab
-from made_up import MadeUp, made_up
+from made_up import made_up, made_up_benchmark
 
 from eo_adapt.report.html import write_run_page
 from eo_adapt.report.page import MISSING, Page
@@ -18,11 +18,23 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this mac
 WIDE = 3  # columns of the table below that hold something
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> MadeUp:
-    made = made_up(tmp_path_factory.mktemp("run"))
-    write_run_page(made.folder, made.report, made.data, made.predictions)
-    return made
+def many_classes(folder: Path) -> Path:
+    made = made_up(folder, 500, 2, 2000)
+    return write_run_page(made.folder, made.report, made.data, made.predictions)
+
+
+def of_a_run(folder: Path) -> Path:
+    made = made_up(folder)
+    return write_run_page(made.folder, made.report, made.data, made.predictions)
+
+
+PAGES = {"run": (of_a_run, 5), "many_classes": (many_classes, 5), "benchmark": (made_up_benchmark, 1)}  # fewest figures
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    make, figures = PAGES[request.param]
+    return make(tmp_path_factory.mktemp(request.param)), figures
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +118,13 @@ def test_commands_get_a_button_that_copies(browser: Tab, table: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
-def test_the_page_of_a_run_is_quiet_and_fits(browser: Tab, run: MadeUp, width: int, dark: bool) -> None:
-    page = run.folder / "report.html"
-    browser.open(page, width, dark)
+def test_pages_are_quiet_and_fit(browser: Tab, page: tuple[Path, int], width: int, dark: bool) -> None:
+    path, figures = page
+    browser.open(path, width, dark)
     assert not browser.complaints
-    assert {url for url in browser.requests if not url.startswith("data:")} == {page.as_uri()}
+    assert {url for url in browser.requests if not url.startswith("data:")} == {path.as_uri()}
     assert browser.js("document.documentElement.scrollWidth") <= width
-    assert browser.js("document.querySelectorAll('svg, img').length") >= 5
+    assert browser.js("document.querySelectorAll('svg, img').length") >= figures
     missing = "[...document.querySelectorAll('svg, img')].filter(e => !(e.getAttribute('aria-label') || e.alt)).length"
     assert browser.js(missing) == 0
     assert browser.js("new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size") == browser.js(
@@ -125,8 +137,8 @@ def test_the_page_of_a_run_is_quiet_and_fits(browser: Tab, run: MadeUp, width: i
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_contrast_as_it_is_shown(browser: Tab, run: MadeUp, dark: bool) -> None:
-    browser.open(run.folder / "report.html", 1280, dark)
+def test_contrast_as_it_is_shown(browser: Tab, page: tuple[Path, int], dark: bool) -> None:
+    browser.open(page[0], 1280, dark)
     low = browser.js(CONTRAST)
     assert low == []
 

@@ -65,6 +65,8 @@ def test_the_first_paragraph_of_other_kinds_of_runs(tmp_path: Path) -> None:
         return lead(Run(made.folder, made.report, made.data, made.predictions, {}, pd.DataFrame(), 3, []))
 
     assert "Epoch 3 of 3 was scored; it was chosen by source_val" in said()
+    made.report["chosen_by"] = "auto (infomax)"
+    assert "it was chosen by auto (infomax)." in said()
     made.data.targets_in_fit = False
     assert "alone; 1 target (region 1) took no part" in said()
     made.report["selector"] = "last"
