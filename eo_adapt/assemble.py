@@ -24,6 +24,7 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
     shift: Shift = instantiate(config["shift"])
     sources = len(shift.targets if alignment.uses_target_labels else shift.sources)
     check_needs(alignment, selection, sources, len(shift.targets), frozenset({"labels", "lonlat", "days"}))
+    check_target_labels(alignment, shift.target_labels)
     if alignment.uses_target_labels and not shift.targets:
         raise ValueError(f"{type(alignment).__name__} trains on target labels; this shift has no target domain")
     data: DomainDataModule = instantiate(
@@ -38,6 +39,24 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
     data.targets_in_fit = alignment.needs_target
     data.setup()
     return data
+
+
+def check_target_labels(alignment: Alignment, number: int) -> None:
+    """Refuse a method that learns from a few target labels and gets none, or gets some and learns from none.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    name = type(alignment).__name__
+    if alignment.tunes and not number:
+        raise ValueError(
+            f"{name} learns from a few labels of the target: set shift.target_labels=<labelled samples a class>"
+        )
+    if number and not alignment.tunes:
+        raise ValueError(
+            f"shift.target_labels={number} is for methods that learn from a few target labels (fine_tune, fomaml, "
+            f"anil); {name} does not: set it to 0"
+        )
 
 
 def build_criteria(config: Config, alignment: Alignment) -> tuple[dict[str, Criterion], str]:
@@ -93,6 +112,7 @@ def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
         seed=config["seed"],
         card=card_of(config, data),
         keys=lambda rows: [str(keys[row]) for row in rows.tolist()],
+        names=data.legend.names,
     )
     return task, data
 

@@ -43,6 +43,7 @@ class AdaptationTask(pl.LightningModule):
         seed: Each batch's randomness (dropout, augmentation) follows from this and the batch's number.
         card: What a user of the checkpoint must know (bands, units, legend, config); plain types only.
         keys: Rows of a batch -> parcel ids, for messages.
+        names: Class names; methods that take options by class look them up.
 
     Raises:
         ValueError: At construction, if the alignment or the criterion needs what the data do not have.
@@ -63,10 +64,11 @@ class AdaptationTask(pl.LightningModule):
         seed: int = 0,
         card: dict[str, Any] | None = None,
         keys: Callable[[Tensor], list[str]] = lambda rows: list(map(str, rows.tolist())),
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_needs(alignment, criteria[selection], sources, targets, provides)
-        alignment.attach(model, Setup(model.width, sources, targets, classes))
+        alignment.attach(model, Setup(model.width, sources, targets, classes, tuple(names)))
         self.model, self.alignment, self.criterion = model, alignment, criterion
         # A criterion that needs a target is only watched where there is one.
         self.criteria = {name: c for name, c in criteria.items() if targets or not c.needs_target}
@@ -104,8 +106,9 @@ class AdaptationTask(pl.LightningModule):
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             raise NotFiniteError(self._not_finite(terms, batch, batch_idx))
+        logged = {f"loss/{name}": term.detach() for name, term in terms.items()}
         self.log_dict(
-            {f"loss/{name}": term.detach() for name, term in terms.items()},
+            logged | {f"monitor/{name}": value for name, value in self.alignment.monitors().items()},
             on_step=False,
             on_epoch=True,
             batch_size=len(batch.sources[0]),

@@ -55,22 +55,22 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
     import pytorch_lightning as pl
     import torch
 
-    from . import rundir
     from .assemble import build_task
     from .evaluate import earlier, evaluate_task
     from .meter import Meter
     from .registry import instantiate
     from .tables import keep_metrics, merge_metrics, write_frame
     from .trainer import Interrupted
+    from .tuning import tune_checkpoints
 
     pl.seed_everything(config["seed"], verbose=False)
     task, data = build_task(config)
-    if not resumed:
-        rundir.record(folder, config)
-    write_frame(data.splits_frame(), folder / "splits.parquet")
-    options = instantiate(config["trainer"])
     if resumed:
         keep_metrics(folder)
+    else:
+        _record(config, folder, data)
+    write_frame(data.splits_frame(), folder / "splits.parquet")
+    options = instantiate(config["trainer"])
     loggers = instantiate(config["logger"]).build(folder)
     trainer, signals = options.build(folder, loggers, task.alignment.learns_at_test)
     if options.compile:
@@ -83,11 +83,22 @@ def _run(config: dict[str, Any], folder: Path, resumed: bool) -> dict[str, Any]:
         if signals.received is not None:
             raise Interrupted(signals.received)
     merge_metrics(folder)
+    tune_checkpoints(task, data, folder)
     # Of a resumed run only this last part was timed; of one that was finished already, nothing.
     steps = (trainer.global_step - before) * trainer.accumulate_grad_batches
     facts = {**costs(meter, data, steps), "resumed": resumed} if steps else earlier(folder)
     facts["selection_score"] = task.final_scores()[task.chosen()]
     return evaluate_task(task, data, folder, "best", facts)
+
+
+def _record(config: dict[str, Any], folder: Path, data: DomainDataModule) -> None:
+    """The directory is this run's from here on; that it will see target labels is written down, too."""
+    from . import rundir
+
+    rundir.record(folder, config)
+    if data.oracle or data.reveal_target_val:
+        purpose = "training" if data.oracle else "selection"
+        rundir.audit(folder, config, f"train {purpose}", purpose)
 
 
 def costs(meter: Meter, data: DomainDataModule, steps: int) -> dict[str, float]:

@@ -33,10 +33,12 @@ class Shift:
     Attributes:
         sources: Labelled domains, at least one.
         targets: Unlabelled domains; empty for domain generalisation.
+        target_labels: Labelled training samples a class of each target, for methods that learn from a few; 0 = none.
     """
 
     sources: tuple[Domain, ...]
     targets: tuple[Domain, ...] = ()
+    target_labels: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
@@ -46,6 +48,11 @@ class Shift:
         names = [domain.name for domain in self.domains]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"each domain of a shift needs its own name; {twice} occur more than once")
+        if self.target_labels < 0 or (self.target_labels and not self.targets):
+            raise ValueError(
+                f"shift.target_labels is a number of labelled samples a class of each target, 0 = none; got "
+                f"{self.target_labels} with {len(self.targets)} targets"
+            )
 
     @property
     def domains(self) -> tuple[Domain, ...]:

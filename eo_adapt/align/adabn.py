@@ -50,9 +50,10 @@ class AdaBN(Alignment):
         layers = [layer for layer in model.modules() if isinstance(layer, DomainNorm)]
         for domain, batches in targets.items():
             norms = [cast(_BatchNorm, layer.norms[domain]) for layer in layers]
-            with _averaging(norms), in_domain(domain):
+            with _averaging(norms):
                 for inputs in batches:
-                    model(inputs)
+                    with in_domain(domain):  # inside whatever scope the batch came in
+                        model(inputs)
             self._settled[domain] = True
 
     @torch.no_grad()

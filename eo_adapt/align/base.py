@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from .gather import matched
+
 Labelled = tuple[Any, Tensor]  # inputs, labels
 Place = Literal["swaps", "anywhere", "copies"]
 PAIRS = ("pooled", "each")
@@ -56,12 +58,14 @@ class Setup:
         sources: Number of labelled domains.
         targets: Number of unlabelled domains; may be 0.
         classes: K of the logits; 0 where nobody needs to know.
+        names: Name of each class; () where classes only have numbers.
     """
 
     width: int
     sources: int = 1
     targets: int = 1
     classes: int = 0
+    names: tuple[str, ...] = ()
 
     @property
     def domains(self) -> int:
@@ -75,7 +79,7 @@ def rows(views: Views) -> Tensor:
 
 
 def pairs(sources: Views, targets: Views, how: Pairing) -> list[tuple[Tensor, Tensor]]:
-    """Which feature rows are compared with which.
+    """Which feature rows are compared with which; in a data-parallel run the rows of all processes count.
 
     Args:
         sources: Views of the source domains.
@@ -85,9 +89,7 @@ def pairs(sources: Views, targets: Views, how: Pairing) -> list[tuple[Tensor, Te
     Returns:
         (N, D), (M, D) float32 pairs.
     """
-    if how == "pooled":
-        return [(rows(sources), rows(targets))]
-    return [(source.rows(), target.rows()) for source in sources for target in targets]
+    return matched([view.rows() for view in sources], [view.rows() for view in targets], how)
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -174,6 +176,10 @@ class Alignment(nn.Module):
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
         """Each training step: unweighted loss terms by name."""
+        return {}
+
+    def monitors(self) -> dict[str, Tensor]:
+        """After ``loss``: detached scalars worth logging that are no loss terms, by name."""
         return {}
 
     def after_step(self, model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -14,16 +15,31 @@ Estimator = Literal["biased", "split_half"]
 NORMS, ESTIMATORS = ("paper", "mean"), ("biased", "split_half")
 
 
-def covariance(x: Tensor) -> Tensor:
-    """Covariance (D, D) of rows (N, D), N >= 2, with n - 1; rows are centred first, so large means do no harm."""
+def _centred(x: Tensor) -> Tensor:
+    """Rows (N, D), N >= 2, without their mean, over sqrt(n - 1): with themselves they give the covariance."""
     if x.shape[0] < 2:
         raise ValueError(f"a covariance needs at least 2 rows; got {x.shape[0]} (raise data.batch_size)")
-    x = x - x.mean(0)
-    return x.T @ x / (x.shape[0] - 1)
+    return (x - x.mean(0)) / math.sqrt(x.shape[0] - 1)
 
 
-def _gap(source: Tensor, target: Tensor) -> Tensor:
-    return covariance(source) - covariance(target)
+def covariance(x: Tensor) -> Tensor:
+    """Covariance (D, D) of rows (N, D), N >= 2, with n - 1; rows are centred first, so large means do no harm."""
+    rows = _centred(x)
+    return rows.T @ rows
+
+
+def _product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
+    """<C_s - C_t, C_s' - C_t'> of two (source, target) pairs of rows.
+
+    With fewer rows than features no covariance is formed: <A^T A, B^T B> = |A B^T|^2, the same number.
+    """
+    if sum(map(len, first)) >= first[0].shape[1]:
+        gap = covariance(first[0]) - covariance(first[1])
+        other = gap if second is first else covariance(second[0]) - covariance(second[1])
+        return (gap * other).sum()
+    (s, t), (s_, t_) = ([_centred(x) for x in pair] for pair in (first, second))
+    across = (s @ t_.T).square().sum() + (t @ s_.T).square().sum()
+    return (s @ s_.T).square().sum() + (t @ t_.T).square().sum() - across
 
 
 def coral(source: Tensor, target: Tensor, norm: Norm = "paper", estimator: Estimator = "biased") -> Tensor:
@@ -39,7 +55,8 @@ def coral(source: Tensor, target: Tensor, norm: Norm = "paper", estimator: Estim
             gaps of two disjoint random halves: unbiased, 0 on average under equal distributions, may be negative.
 
     Returns:
-        Scalar. Means are not compared: a constant offset of either side changes nothing.
+        Scalar. Means are not compared: a constant offset of either side changes nothing. A NaN in any row makes it NaN;
+        rows are not dropped.
 
     Raises:
         ValueError: If a side has too few rows (2, or 4 with ``split_half``), or an option is misspelt.
@@ -49,11 +66,11 @@ def coral(source: Tensor, target: Tensor, norm: Norm = "paper", estimator: Estim
     check_choice("norm", norm, NORMS)
     check_choice("estimator", estimator, ESTIMATORS)
     if estimator == "biased":
-        distance = _gap(source, target).square().sum()
+        distance = _product(both := (source, target), both)
     else:
         halves = [x[torch.randperm(len(x), device=x.device)].tensor_split(2) for x in (source, target)]
         first, second = zip(*halves, strict=True)
-        distance = (_gap(*first) * _gap(*second)).sum()
+        distance = _product(first, second)
     return distance / ((4 if norm == "paper" else 1) * source.shape[1] ** 2)
 
 

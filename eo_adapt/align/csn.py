@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,23 @@ from .base import Alignment, Place, Setup, check_choice
 
 Affine = Literal["shared", "per_domain"]
 AFFINES = ("shared", "per_domain")
+Network = TypeVar("Network", bound=nn.Module)
 
 # One value for every DomainNorm, so that deep copies (an EMA teacher) follow the same scope.
-_domain: ContextVar[int | None] = ContextVar("domain", default=None)
+_domain: ContextVar[int | str | None] = ContextVar("domain", default=None)
+
+
+def number_of(domain: int | str, names: Sequence[str]) -> int:
+    """Position of a domain that is given by position or name.
+
+    Raises:
+        LookupError: If there is no such domain; lists those there are. Negative positions do not count from the end.
+    """
+    if isinstance(domain, str) and domain in names:
+        return list(names).index(domain)
+    if isinstance(domain, int) and 0 <= domain < len(names):
+        return domain
+    raise LookupError(f"there is no domain {domain!r}; the network was split for {dict(enumerate(names))}")
 
 
 class DomainNorm(nn.Module):
@@ -26,31 +40,36 @@ class DomainNorm(nn.Module):
 
     Args:
         norm: The layer to split. Its running statistics become those of every domain.
-        domains: Number of domains.
+        domains: Names of the domains, or their number.
         affine: ``shared`` gain and shift for all domains, or ``per_domain``.
     """
 
-    def __init__(self, norm: _BatchNorm, domains: int, affine: Affine = "shared") -> None:
+    def __init__(self, norm: _BatchNorm, domains: int | Sequence[str], affine: Affine = "shared") -> None:
         super().__init__()
+        self.names = tuple(map(str, range(domains)) if isinstance(domains, int) else domains)
         self.shared = affine == "shared" and norm.affine
-        self.norms = nn.ModuleList(copy.deepcopy(norm) for _ in range(domains))
+        self.norms = nn.ModuleList(copy.deepcopy(norm) for _ in self.names)
         if self.shared:  # the very same Parameter in each: one tensor for the optimiser
             for other in self.norms:
                 other.weight, other.bias = norm.weight, norm.bias
 
-    def forward(self, x: Tensor) -> Tensor:
+    def active(self) -> int:
+        """Position of the domain whose scope is entered."""
         domain = _domain.get()
         if domain is None:
             raise RuntimeError(
                 "this network keeps batch-norm statistics per domain and does not know which one it is looking at: "
                 "wrap the call in `with alignment.scope(domain):`, or use `alignment.export(model, domain)`"
             )
-        normed: Tensor = self.norms[domain](x)
+        return number_of(domain, self.names)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norms[self.active()](x)
         return normed
 
     def fold(self, domain: int) -> _BatchNorm:
         """The plain batch norm of one domain: same outputs in eval mode."""
-        return cast(_BatchNorm, copy.deepcopy(self.norms[domain]))
+        return cast(_BatchNorm, copy.deepcopy(self.norms[number_of(domain, self.names)]))
 
 
 def swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Module]) -> int:
@@ -65,13 +84,82 @@ def swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Modu
 
 
 @contextmanager
-def in_domain(domain: int) -> Iterator[None]:
-    """Inside, every :class:`DomainNorm` uses the statistics of this domain."""
+def in_domain(domain: int | str) -> Iterator[None]:
+    """Inside, every :class:`DomainNorm` uses the statistics of this domain, given by position or name."""
     token = _domain.set(domain)
     try:
         yield
     finally:
         _domain.reset(token)
+
+
+scope = in_domain  # `with csn.scope("target"):`, where csn is this module
+
+
+def replace_bn_with_csn(
+    model: Network, domains: Sequence[str] = ("source", "target"), affine: Affine = "shared"
+) -> Network:
+    """Split every batch norm of a network by domain, without any other part of this package.
+
+    Afterwards each forward pass, training or not, stands in ``with csn.scope(name):``. Deep copies of the network
+    follow the same scope.
+
+    Args:
+        model: Any network with batch norm; changed in place.
+        domains: Name of each domain, each once.
+        affine: ``shared`` gain and shift for all domains, or ``per_domain``.
+
+    Returns:
+        The network: the given one, or a new layer if that is itself a batch norm.
+
+    Raises:
+        ValueError: If there is no batch norm, it is already split, or names repeat.
+    """
+    check_choice("affine", affine, AFFINES)
+    names = (domains,) if isinstance(domains, str) else tuple(domains)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"domains needs at least one name, each once; got {list(names)}")
+    holder = nn.ModuleList([model])  # so that a model that is itself a batch norm is replaced, too
+    _split(holder, names, affine)
+    return cast(Network, holder[0])
+
+
+def _split(model: nn.Module, names: Sequence[str], affine: Affine) -> None:
+    if any(isinstance(layer, DomainNorm) for layer in model.modules()):
+        raise ValueError("the batch norms of this network are already split by domain; split a fresh network")
+    if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, names, affine)):
+        raise ValueError(
+            "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
+        )
+
+
+def load_plain(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the checkpoint of a plain network into a split one: every domain starts from the plain statistics.
+
+    Args:
+        model: A network whose batch norms are split.
+        state: ``state_dict`` of the same network before it was split.
+
+    Raises:
+        ValueError: If no layer of the network is split.
+        RuntimeError: If the keys or shapes do not fit, as ``load_state_dict`` says it.
+    """
+    split = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, DomainNorm)}
+    if not split:
+        raise ValueError("no batch norm of this network is split by domain; use model.load_state_dict")
+    spread: dict[str, Tensor] = {}
+    for key, value in state.items():
+        place, _, last = key.rpartition(".")
+        if place in split:
+            head = f"{place}." if place else ""
+            spread |= {f"{head}norms.{domain}.{last}": value for domain in range(len(split[place].names))}
+        else:
+            spread[key] = value
+    model.load_state_dict(spread)
+
+
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return (name,) if count == 1 else tuple(f"{name}_{i}" for i in range(count))
 
 
 class CSN(Alignment):
@@ -93,16 +181,16 @@ class CSN(Alignment):
         super().__init__()
         check_choice("csn.affine", affine, AFFINES)
         self.affine = affine
+        self.names: tuple[str, ...] = ()
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         super().attach(model, setup)
-        if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, setup.domains, self.affine)):
-            raise ValueError(
-                "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
-            )
+        self.names = (*_numbered("source", setup.sources), *_numbered("target", setup.targets))
+        _split(model, self.names, self.affine)
 
-    def scope(self, domain: int) -> AbstractContextManager[None]:
-        return in_domain(domain)
+    def scope(self, domain: int | str) -> AbstractContextManager[None]:
+        """Around every forward pass over one domain: its position, or ``source`` | ``target`` (``target_0`` ...)."""
+        return in_domain(number_of(domain, self.names))
 
     @torch.no_grad()
     def export(self, model: nn.Module, domain: int) -> nn.Module:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, Views, rows
+from .base import Alignment, Setup, Step, View, Views
+from .critic import mlp
 
 
 class _Reverse(torch.autograd.Function):
@@ -56,21 +57,30 @@ class DANN(Alignment):
                 f"hidden={hidden}"
             )
         self.strength, self.gamma, self.hidden = strength, gamma, hidden
+        self._monitors: dict[str, Tensor] = {}
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         super().attach(model, setup)
-        layers = nn.Linear(setup.width, self.hidden), nn.ReLU(), nn.Linear(self.hidden, setup.domains)
-        self.critic = nn.Sequential(*layers)
-        if (like := next(model.parameters(), None)) is not None:
-            self.critic.to(like.device)
+        self.critic = mlp(setup.width, self.hidden, setup.domains, model)
+
+    def judged(self, view: View) -> Tensor:
+        """Rows (N, W) of one domain that the critic looks at."""
+        return view.rows()
+
+    def verdict(self, logits: Tensor, view: View) -> Tensor:
+        """Critic's logits (N, K) of one domain's rows -> scalar cross-entropy."""
+        return F.cross_entropy(logits, torch.full((len(logits),), view.domain, device=logits.device))
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
         views = (*sources, *targets)
         strength = self.strength * ramp(step.progress, self.gamma)
-        logits = self.critic(reverse_gradient(rows(views), strength))
-        sizes = [view.features.numel() // view.features.shape[1] for view in views]
-        terms = [
-            F.cross_entropy(part, torch.full((len(part),), view.domain, device=part.device))
-            for part, view in zip(logits.split(sizes), views, strict=True)
-        ]
-        return {"domain": torch.stack(terms).mean()}
+        judged = [self.judged(view) for view in views]
+        parts = self.critic(reverse_gradient(torch.cat(judged), strength)).split([len(x) for x in judged])
+        named = [(logits.argmax(1) == view.domain).float().mean() for logits, view in zip(parts, views, strict=True)]
+        self._monitors = {"critic_accuracy": torch.stack(named).mean()}
+        verdicts = [self.verdict(logits, view) for logits, view in zip(parts, views, strict=True)]
+        return {"domain": torch.stack(verdicts).mean()}
+
+    def monitors(self) -> dict[str, Tensor]:
+        """Share of rows whose domain the critic names, mean over domains; 1 / K is chance."""
+        return self._monitors

@@ -120,6 +120,9 @@ class Stack(Alignment):
             for term, value in part(sources, targets, step).items()
         }
 
+    def monitors(self) -> dict[str, Tensor]:
+        return {f"{name}/{key}": value for name, part in self.named() for key, value in part.monitors().items()}
+
     def after_step(self, model: nn.Module) -> None:
         for part in self:
             part.after_step(model)
@@ -127,12 +130,23 @@ class Stack(Alignment):
     def settle(
         self, model: nn.Module, sources: Mapping[int, Iterable[Labelled]], targets: Mapping[int, Iterable[Any]]
     ) -> None:
-        """Each part that settles, in order; samples are kept, so that each can pass over them."""
+        """Each part that settles, in order; samples are kept, so that each can pass over them.
+
+        While a part looks at a batch, the scope of all parts is entered for that batch's domain.
+        """
         labelled = {domain: list(batches) for domain, batches in sources.items()}
         unlabelled = {domain: list(batches) for domain, batches in targets.items()}
         for part in self:
             if part.settles:
-                part.settle(model, labelled, unlabelled)
+                part.settle(model, self._within(labelled), self._within(unlabelled))
+
+    def _within(self, samples: Mapping[int, list[Any]]) -> dict[int, Iterator[Any]]:
+        def one(domain: int, batches: list[Any]) -> Iterator[Any]:
+            for batch in batches:
+                with self.scope(domain):
+                    yield batch
+
+        return {domain: one(domain, batches) for domain, batches in samples.items()}
 
     def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:
         for part in self:

@@ -257,7 +257,7 @@ class DomainDataModule(pl.LightningDataModule):
 
     @contextmanager
     def opened(self, audit: Callable[[], None]) -> Iterator[None]:
-        """Open the target's labels inside, after ``audit`` has written down who does. For the evaluator alone."""
+        """Open the target's labels inside, after ``audit`` has written down who does: evaluator or k-shot tuning."""
         audit()
         self._is_open = True
         try:

@@ -15,6 +15,7 @@ from eo_adapt.registry import build, names
 
 TOGETHER = ("csn", "coral", "dann")
 SOURCES, TARGETS, CLASSES, WIDTH, STEPS = 2, 1, 3, 5, 6
+OPTIONS = {"class_mmd": {"confidence": 0.0}}  # an untrained network is sure of nothing
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 
 
@@ -36,11 +37,13 @@ def make(name: str, weight: float | None = None) -> Alignment:
     """The method as configured, or with another weight; the stack is one of three."""
     if name == "stack":
         return build("method", "stack", parts={part: make(part, weight) for part in TOGETHER})
-    return build("method", name, **({} if weight is None or not weighs(name) else {"weight": weight}))
+    own = {} if weight is None or not weighs(name) else {"weight": weight}
+    return build("method", name, **OPTIONS.get(name, {}), **own)
 
 
 METHODS = names("method")
-WITH_TERMS = [name for name in METHODS if name == "stack" or weighs(name)]
+AT_PREDICTION = {"label_shift"}  # as configured it only corrects what is predicted
+WITH_TERMS = [name for name in METHODS if name == "stack" or (weighs(name) and name not in AT_PREDICTION)]
 
 
 class Tiny(nn.Module):

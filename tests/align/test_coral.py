@@ -165,3 +165,47 @@ def test_a_gradient_step_on_the_target_brings_it_closer(estimator):
     (grad,) = torch.autograd.grad(value, target)
     assert grad.isfinite().all()
     assert coral(source, target - 0.1 * grad) < coral(source, target)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(st.integers(4, 9), st.integers(4, 9), st.integers(3, 40), st.integers(0, 99))
+def test_fewer_rows_than_features_give_the_same_value_and_gradient(n, m, d, seed):
+    """From Gram matrices (few rows) as from covariances (many), against autograd through the textbook formula."""
+    torch.manual_seed(seed)
+    x, y = (skewed(rows, d).double().requires_grad_() for rows in (n, m))
+    expected = (torch.cov(x.T) - torch.cov(y.T)).square().sum() / (4 * d**2)
+    found = coral(x, y)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    pairs = zip(torch.autograd.grad(found, (x, y)), torch.autograd.grad(expected, (x, y)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-11)
+
+
+def test_split_half_of_few_rows_is_the_product_of_two_gaps():
+    x, y = torch.randn(9, 60).double(), torch.randn(12, 60).double() * 2
+    torch.manual_seed(3)
+    found = coral(x, y, "mean", "split_half")
+    torch.manual_seed(3)
+    (x1, x2), (y1, y2) = (z[torch.randperm(len(z))].tensor_split(2) for z in (x, y))
+    first, second = (torch.cov(a.T) - torch.cov(b.T) for a, b in ((x1, y1), (x2, y2)))
+    torch.testing.assert_close(found, (first * second).mean(), rtol=1e-9, atol=1e-12)
+
+
+def test_few_rows_need_no_matrix_of_features_by_features():
+    x, y = torch.randn(8, 3000, requires_grad=True), torch.randn(9, 3000) + 1e3
+    assert coral(x, x).item() == 0
+    with torch.autograd.graph.saved_tensors_hooks(lambda z: sizes.append(z.numel()) or z, lambda z: z):
+        sizes: list[int] = []
+        value = coral(x, y)
+        value.backward()
+    assert max(sizes) <= 9 * 3000
+    assert value.item() == pytest.approx(by_numpy(x.detach(), y), rel=1e-4)
+
+
+@pytest.mark.parametrize("d", [3, 30])
+@pytest.mark.parametrize("estimator", ["biased", "split_half"])
+def test_a_nan_is_not_dropped(d, estimator):
+    x, y = torch.randn(8, d), torch.randn(7, d)
+    x[3, 1] = float("nan")
+    assert coral(x, y, estimator=estimator).isnan()
+    assert coral(y, x, estimator=estimator).isnan()

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from adversaries import gain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -193,3 +194,17 @@ def test_the_critic_lives_where_the_model_does():
     dann = DANN()
     dann.attach(nn.Linear(2, 2, device="meta"), Setup(4))
     assert {p.device.type for p in dann.critic.parameters()} == {"meta"}
+
+
+def test_monitors_the_share_of_rows_whose_domain_the_critic_names():
+    dann = attached(domains=3)
+    assert dann.monitors() == {}
+    features = [torch.randn(n, 4) + n for n in (3, 40, 7)]
+    views = tuple(view(x, i) for i, x in enumerate(features))
+    dann(views[:1], views[1:], step())
+    named = [(dann.critic(x).argmax(1) == i).float().mean() for i, x in enumerate(features)]
+    torch.testing.assert_close(dann.monitors(), {"critic_accuracy": torch.stack(named).mean()})
+
+
+def test_helps_where_only_one_feature_is_shifted():
+    assert gain(lambda: DANN(hidden=64))[0] > 0.05

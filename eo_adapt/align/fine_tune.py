@@ -1,0 +1,43 @@
+"""Fine-tuning: train on the sources, then go on with a few labels of the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from .base import Alignment, Labelled, Step
+from .meta import head_of, learn, trained
+
+
+class FineTune(Alignment):
+    """Source-only training; the chosen weights then learn from ``shift.target_labels`` target samples a class.
+
+    With several targets one network learns from the labels of all. All weights learn in train mode: batch norms see the
+    target, dropout acts. The head alone learns in eval mode, on the features that will be seen at test time.
+
+    Args:
+        steps: Optimiser steps on the target's samples.
+        lr: Learning rate of Adam, constant.
+        batch_size: Most samples a target and step.
+        head_only: Whether only what lies behind the features learns.
+    """
+
+    tunes = True
+
+    def __init__(self, steps: int = 100, lr: float = 1e-3, batch_size: int = 128, head_only: bool = False) -> None:
+        super().__init__()
+        if not (steps >= 1 and 0 < lr < math.inf and batch_size >= 2):
+            raise ValueError(
+                f"fine_tune needs steps >= 1, lr > 0 and batch_size >= 2; got steps={steps}, lr={lr}, "
+                f"batch_size={batch_size}"
+            )
+        self.steps, self.lr, self.batch_size, self.head_only = steps, lr, batch_size, head_only
+
+    def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:
+        learning = head_of(model, shots, step) if self.head_only else list(trained(model).values())
+        model.train(not self.head_only)
+        learn(model, shots, step, torch.optim.Adam(learning, self.lr), self.steps, self.batch_size)
+        model.eval()
