@@ -84,6 +84,13 @@ def own_selector(method: str) -> str | None:
     return "last" if alignment.shots else "source_val"
 
 
+@cache
+def sees_labels(method: str) -> bool:
+    """Whether a method, or a part of a stack, learns from target labels: all of them, or a few."""
+    parts = [build("method", part) for part in method.split("+")]
+    return any(part.uses_target_labels or part.tunes for part in parts)
+
+
 def final_scores(group: pd.DataFrame, selector: str, val: pd.Series) -> list[float]:
     """Score of every candidate of a run by one selector, over trials and epochs alike."""
     if selector == "oracle":
@@ -273,7 +280,7 @@ def selectors_table(results: pd.DataFrame) -> pd.DataFrame:
     Those that refused least come first; means of the others are over what they did choose, and flatter them.
     """
     rows = []
-    free = results[[own_selector(m) is None for m in results["method"]]]
+    free = results[[not sees_labels(m) for m in results["method"]]]
     for selector, group in free.groupby("selector", sort=False):
         several = group["shift"].nunique() > 1  # with one scenario the unit is the seed: its methods share the parcels
         _, half = or_nan(group["regret"].tolist(), group["shift" if several else "seed"].astype(str).tolist())

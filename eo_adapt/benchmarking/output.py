@@ -15,7 +15,7 @@ import pandas as pd
 from ..rundir import write_text
 from ..tables import write_frame
 from .collect import Collected
-from .compare import choose, chosen_by, or_nan, own_selector, planned, selectors_table, summary
+from .compare import choose, chosen_by, or_nan, planned, sees_labels, selectors_table, summary
 from .page import write_page
 from .plan import label_free
 from .suite import Suite
@@ -221,7 +221,7 @@ def show(made: Mapping[str, pd.DataFrame], folder: Path) -> None:
         is_name = column == "method"
         table.add_column(str(column), justify="left" if is_name else "right", no_wrap=is_name)
     for row in text.to_numpy():
-        labelled = own_selector(str(row[0])) is not None
+        labelled = sees_labels(str(row[0]))
         table.add_row(*map(str, row), style="dim" if labelled else None)
     console.print(table)
     console.print("dim: sees target labels", highlight=False)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..report.citations import CITED, data_entries, library
 from ..report.page import Page
-from .compare import own_selector
+from .compare import sees_labels
 from .suite import Suite
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _args(made: tuple[pd.DataFrame, dict[str, str]], caption: str) -> tuple[pd.D
 
 def lead(table: pd.DataFrame, about: Mapping[str, Any]) -> str:
     """What came out, in two sentences."""
-    free = table[[own_selector(m) is None for m in table["method"]]]
+    free = table[[not sees_labels(m) for m in table["method"]]]
     scored = free.dropna(subset=["score"]).sort_values("score")
     text = f"{len(table)} methods, {about['seeds']} seeds. "
     if scored.empty:
@@ -116,7 +116,7 @@ def warnings(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> Iter
     if len(about["versions"]) > 1:
         yield f"runs of different versions stand in one table: {', '.join(about['versions'])}"
     yield from gaps(made, about)
-    free = table[[own_selector(m) is None for m in table["method"]]]
+    free = table[[not sees_labels(m) for m in table["method"]]]
     yield from negative_transfer(free)
     few = table.loc[table["method"] == "few_shot", "score"].astype(float).max()
     if below := free.loc[free["score"] < few, "method"].tolist():
@@ -178,7 +178,7 @@ def differences(results: pd.DataFrame, selector: str) -> Figure:
     axes = figure.subplots()
     for y, method in enumerate(methods):
         points = 100 * (table[method] - base)
-        colour = ORANGE if own_selector(str(method)) else BLUE
+        colour = ORANGE if sees_labels(str(method)) else BLUE
         axes.scatter(points, np.full(len(points), y), s=14, color=colour, alpha=0.5, lw=0)
         means = points.groupby("shift").mean()
         axes.scatter(means, np.full(len(means), y), s=140, marker="|", color=colour, lw=2)

@@ -62,8 +62,8 @@ def jobs(suite: Suite, methods: Sequence[str], seeds: int, trials: int) -> list[
 
 
 def every_method() -> list[str]:
-    """All methods but the stack, which is nothing without parts."""
-    return [name for name in names("method") if name != "stack"]
+    """All methods but the stack, which is nothing without parts, and those that want ``shift.target_labels``."""
+    return [name for name in names("method") if name != "stack" and not build("method", name).tunes]
 
 
 def label_free() -> list[str]:

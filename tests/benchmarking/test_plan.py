@@ -12,8 +12,9 @@ from quick import QUICK
 
 from eo_adapt.benchmark import arranged, check, plan
 from eo_adapt.benchmarking.collect import MixedDataError, collect
+from eo_adapt.benchmarking.compare import sees_labels
 from eo_adapt.benchmarking.job import run_job
-from eo_adapt.benchmarking.plan import FIXED, Job, draw, jobs, label_free, overrides, weights
+from eo_adapt.benchmarking.plan import FIXED, Job, draw, every_method, jobs, label_free, overrides, weights
 from eo_adapt.benchmarking.suite import ALWAYS, Suite
 from eo_adapt.evaluate import evaluate_run
 from eo_adapt.registry import build, config, names
@@ -175,3 +176,11 @@ def test_a_run_of_a_benchmark_can_be_evaluated_again(tmp_path: Path) -> None:
     assert "auto (infomax)" in page
     assert any((tmp_path / "figures").iterdir())
     assert {line["purpose"] for line in map(json.loads, (tmp_path / "audit.jsonl").open())} == {"evaluation"}
+
+
+def test_methods_that_learn_from_target_labels_are_known_and_not_planned_unasked():
+    assert {"coral", "timematch", "source_only"} <= set(every_method())
+    assert not {"stack", "fine_tune", "fomaml", "anil"} & set(every_method())
+    assert [sees_labels(m) for m in ("coral", "csn+coral", "few_shot", "fine_tune", "csn+anil")] == [
+        False, False, True, True, True,
+    ]  # fmt: skip
