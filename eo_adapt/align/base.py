@@ -126,6 +126,7 @@ class Alignment(nn.Module):
         needs_target: Whether training looks at target domains. The trainer shows them only to methods that do, so that
             the baseline's batch statistics hold nothing of the target.
         min_sources: Fewest labelled domains.
+        weight_limit: Largest weight; 1 where the weight is the share of the task loss that the method replaces.
         place: What it does to the network in ``attach``: ``swaps`` layers, ``copies`` it, or neither (``anywhere``). In
             a stack whatever swaps must come before whatever copies.
         uses_target_labels: True for oracles only; stamped on every result.
@@ -138,6 +139,7 @@ class Alignment(nn.Module):
     needs: frozenset[str] = frozenset()
     needs_target: bool = False
     min_sources: int = 1
+    weight_limit: ClassVar[float] = float("inf")
     place: ClassVar[Place] = "anywhere"
     uses_target_labels: ClassVar[bool] = False
     shots: int = 0
@@ -147,8 +149,9 @@ class Alignment(nn.Module):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"{type(self).__name__}.weight must be a finite number >= 0; got {weight}")
+        if not 0 <= weight <= self.weight_limit or weight == float("inf"):
+            most = "" if self.weight_limit == float("inf") else f" and at most {self.weight_limit:g}"
+            raise ValueError(f"{type(self).__name__}.weight must be a finite number >= 0{most}; got {weight}")
         self.weight = weight
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
@@ -16,30 +15,31 @@ NORMS, ESTIMATORS = ("paper", "mean"), ("biased", "split_half")
 
 
 def _centred(x: Tensor) -> Tensor:
-    """Rows (N, D), N >= 2, without their mean, over sqrt(n - 1): with themselves they give the covariance."""
+    """Rows (N, D), N >= 2, without their mean."""
     if x.shape[0] < 2:
         raise ValueError(f"a covariance needs at least 2 rows; got {x.shape[0]} (raise data.batch_size)")
-    return (x - x.mean(0)) / math.sqrt(x.shape[0] - 1)
+    return x - x.mean(0)
 
 
 def covariance(x: Tensor) -> Tensor:
     """Covariance (D, D) of rows (N, D), N >= 2, with n - 1; rows are centred first, so large means do no harm."""
-    rows = _centred(x)
-    return rows.T @ rows
+    x = _centred(x)
+    return x.T @ x / (x.shape[0] - 1)
+
+
+def _inner(x: Tensor, y: Tensor) -> Tensor:
+    """<X^T X / (n - 1), Y^T Y / (m - 1)> of centred rows X (N, D), Y (M, D), from their (N, M) products."""
+    return (x @ y.T).square().sum() / ((x.shape[0] - 1) * (y.shape[0] - 1))
 
 
 def _product(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """<C_s - C_t, C_s' - C_t'> of two (source, target) pairs of rows.
-
-    With fewer rows than features no covariance is formed: <A^T A, B^T B> = |A B^T|^2, the same number.
-    """
+    """<C_s - C_t, C_s' - C_t'> of two (source, target) pairs of rows; with few rows no (D, D) matrix is formed."""
     if sum(map(len, first)) >= first[0].shape[1]:
         gap = covariance(first[0]) - covariance(first[1])
         other = gap if second is first else covariance(second[0]) - covariance(second[1])
         return (gap * other).sum()
     (s, t), (s_, t_) = ([_centred(x) for x in pair] for pair in (first, second))
-    across = (s @ t_.T).square().sum() + (t @ s_.T).square().sum()
-    return (s @ s_.T).square().sum() + (t @ t_.T).square().sum() - across
+    return _inner(s, s_) + _inner(t, t_) - (_inner(s, t_) + _inner(t, s_))
 
 
 def coral(source: Tensor, target: Tensor, norm: Norm = "paper", estimator: Estimator = "biased") -> Tensor:

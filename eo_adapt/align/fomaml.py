@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Alignment, Labelled, Step, View, Views
-from .meta import Weights, check_share, descend, halves, learn, logits_of, risks, take, trained
+from .meta import Weights, descend, halves, learn, logits_of, risks, take, trained
 
 
 class FOMAML(Alignment):
@@ -33,6 +33,7 @@ class FOMAML(Alignment):
 
     needs = frozenset({"labels"})
     tunes = True
+    weight_limit = 1.0
 
     def __init__(
         self,
@@ -45,7 +46,6 @@ class FOMAML(Alignment):
     ) -> None:
         super().__init__(weight)
         name = type(self).__name__.lower()
-        check_share(f"{name}.weight", weight)
         if not (0 < inner_lr < math.inf and inner_steps >= 1 and tune_steps >= 1 and batch_size >= 2):
             raise ValueError(
                 f"{name} needs inner_lr > 0, inner_steps >= 1, tune_steps >= 1 and batch_size >= 2; got "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Alignment, Setup, Step, Views
-from .meta import check_share, joint_risks
+from .meta import joint_risks
 
 
 def raised(log_q: Tensor, risks: Tensor, eta: float) -> Tensor:
@@ -35,11 +35,11 @@ class GroupDRO(Alignment):
 
     needs = frozenset({"labels"})
     min_sources = 2
+    weight_limit = 1.0
     log_q: Tensor
 
     def __init__(self, weight: float = 1.0, eta: float = 0.01) -> None:
         super().__init__(weight)
-        check_share("groupdro.weight", weight)
         if not 0 <= eta < math.inf:
             raise ValueError(f"groupdro.eta must be a finite number >= 0; got {eta}")
         self.eta = eta

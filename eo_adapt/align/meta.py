@@ -29,12 +29,6 @@ def joint_risks(sources: Views, step: Step) -> Tensor:
     return joined(risks(sources, step).unsqueeze(0)).mean(0)
 
 
-def check_share(name: str, weight: float) -> None:
-    """Refuse a weight above 1 of a term that replaces a share of the task loss: the rest would be negative."""
-    if weight > 1:
-        raise ValueError(f"{name} is the share of the task loss that the method replaces, 0..1; got {weight}")
-
-
 def halves(size: int, device: torch.device) -> tuple[Tensor, ...]:
     """Positions of two disjoint random halves of a batch.
 

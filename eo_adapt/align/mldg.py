@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Alignment, Setup, Step, Views
-from .meta import check_share, descend, logits_of, risks, trained
+from .meta import descend, logits_of, risks, trained
 
 
 class MLDG(Alignment):
@@ -31,12 +31,12 @@ class MLDG(Alignment):
 
     needs = frozenset({"labels"})
     min_sources = 2
+    weight_limit = 1.0
 
     def __init__(
         self, weight: float = 1.0, lr: float = 0.1, beta: float = 1.0, held_out: int = 1, exact: bool = False
     ) -> None:
         super().__init__(weight)
-        check_share("mldg.weight", weight)
         if not (0 < lr < math.inf and 0 <= beta < math.inf and held_out >= 1):
             raise ValueError(
                 f"mldg needs lr > 0, beta >= 0 and held_out >= 1; got lr={lr}, beta={beta}, held_out={held_out}"

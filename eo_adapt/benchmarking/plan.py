@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,8 @@ def draw(cfg: Any, trial: int, space: Mapping[str, Sequence[float]]) -> list[str
     factor = {name: float(np.exp(rng.uniform(*np.log(space[name])))) for name in ("lr", "weight") if name in space}
     words = [f"optim.lr={cfg.optim.lr * factor['lr']:.6g}"] if "lr" in factor else []
     if "weight" in factor:
-        words += [f"{key}={0 if trial == 1 else value * factor['weight']:.6g}" for key, value in weights(cfg.method)]
+        scale = 0 if trial == 1 else factor["weight"]
+        words += [f"{key}={min(value * scale, most):.6g}" for key, value, most in weights(cfg.method)]
     return words
 
 
@@ -125,10 +127,10 @@ def check_space(space: Mapping[str, Sequence[float]]) -> None:
             )
 
 
-def weights(method: Mapping[str, Any], where: str = "method") -> Iterator[tuple[str, float]]:
-    """Key and value of every ``weight`` of a method's config, the parts of a stack included."""
+def weights(method: Mapping[str, Any], where: str = "method") -> Iterator[tuple[str, float, float]]:
+    """Key, value and largest value of every ``weight`` of a method's config, the parts of a stack included."""
     for key, value in method.items():
         if key == "weight":
-            yield f"{where}.{key}", float(value)
+            yield f"{where}.{key}", float(value), resolve_name(method["_target_"]).weight_limit
         elif isinstance(value, Mapping):
             yield from weights(value, f"{where}.{key}")

@@ -76,6 +76,10 @@ def lead(run: Run) -> str:
     if run.data.oracle:
         labels = f"{run.data.shots} labels a class" if run.data.shots else "labels"
         told = f"{way} learnt from {labels} of {targets} itself."
+    elif report.get("target_labels"):
+        told = (
+            f"{way} learnt from labels of {sources}, then from {report['target_labels']} labels a class of {targets}."
+        )
     elif not names["target"]:
         told = f"{way} learnt from labels of {sources}; there is no target."
     elif run.data.targets_in_fit:

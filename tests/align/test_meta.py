@@ -10,7 +10,8 @@ from torch import nn
 
 from eo_adapt.align import Setup
 from eo_adapt.align.csn import CSN
-from eo_adapt.align.meta import behind, check_share, descend, each, halves, head_of, learn, logits_of, take, trained
+from eo_adapt.align.meta import behind, descend, each, halves, head_of, learn, logits_of, take, trained
+from eo_adapt.registry import build
 from eo_adapt.types import Observation
 
 
@@ -178,7 +179,8 @@ def test_learn_draws_at_most_so_many_samples():
     assert len({tuple(batch[:, 0].tolist()) for batch in seen}) > 1
 
 
-def test_a_share_above_one_is_refused():
-    check_share("a.weight", 1.0)
-    with pytest.raises(ValueError, match=r"a\.weight is the share .* got 1\.01"):
-        check_share("a.weight", 1.01)
+@pytest.mark.parametrize("name", ["groupdro", "mldg", "fomaml", "anil"])
+def test_a_share_of_the_task_loss_is_at_most_all_of_it(name):
+    assert build("method", name, weight=1.0).weight == 1
+    with pytest.raises(ValueError, match=r"weight must be a finite number >= 0 and at most 1; got 1\.01"):
+        build("method", name, weight=1.01)

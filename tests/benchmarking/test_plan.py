@@ -27,7 +27,12 @@ def test_every_method_is_seen_beside_the_baselines() -> None:
     planned = jobs(SUITE, ["coral"], seeds=2, trials=3)
     assert {job.method for job in planned} == {*ALWAYS, "coral"}
     assert len(planned) == len(set(planned)) == 5 * 2 * 3
-    assert {job.method for job in jobs(SUITE, [], 1, 1)} == set(names("method")) - {"stack", "fine_tune", "fomaml", "anil"}
+    assert {job.method for job in jobs(SUITE, [], 1, 1)} == set(names("method")) - {
+        "stack",
+        "fine_tune",
+        "fomaml",
+        "anil",
+    }
 
 
 def test_what_cannot_be_planned_is_refused() -> None:
@@ -71,7 +76,12 @@ def test_trials_give_every_method_the_same_learning_rates_and_a_weight_of_nothin
     values = [float(words[1].partition("=")[2]) for words in drawn["coral"][1:]]
     assert all(10 <= value <= 1000 for value in values)
     assert values[0] != values[1]
-    assert dict(weights(config("method=coral").method)) == {"method.weight": 100.0}
+    assert list(weights(config("method=coral").method)) == [("method.weight", 100.0, float("inf"))]
+    assert list(weights(config("method=groupdro").method)) == [("method.weight", 1.0, 1.0)]
+    replaced = config("method=groupdro")  # a share of the task loss
+    assert all(
+        float(w.partition("=")[2]) <= 1 for trial in range(9) for w in draw(replaced, trial, {"weight": [1, 10]})
+    )
 
 
 @pytest.mark.parametrize("space", [{"lr": [0, 1]}, {"lr": [2, 1]}, {"momentum": [0.5, 1]}, {"lr": [1]}])
