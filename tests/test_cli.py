@@ -71,7 +71,7 @@ def test_doctor_speaks() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("method=corral", "no method called 'corral'; did you mean 'coral'? there are: ['adabn', 'coral',"),
+        ("method=corral", "no method called 'corral'; did you mean 'coral'? there are: ['adabn', 'adda',"),
         ("task=corps", "did you mean 'crops'"),
         ("encoder=pse_ltea", "did you mean 'pse_ltae'"),
     ],
