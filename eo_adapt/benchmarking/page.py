@@ -103,7 +103,8 @@ def lead(table: pd.DataFrame, about: Mapping[str, Any]) -> str:
         return f"{text}No method without target labels has a score."
     first, base = scored.iloc[-1], scored.loc[scored["method"] == "source_only", "score"]
     if first["method"] == "source_only":
-        return f"{text}Without target labels none has a higher mean than source_only, {100 * first['score']:.1f} points."
+        score = f"{100 * first['score']:.1f} points"
+        return f"{text}Without target labels none has a higher mean than source_only: {score}."
     text += f"Highest mean without target labels: {first['method']}, {100 * first['score']:.1f} points"
     return text + (f"; source_only {100 * base.iloc[0]:.1f}." if len(base) else "; source_only has no score.")
 

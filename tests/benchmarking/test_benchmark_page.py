@@ -45,7 +45,7 @@ def test_a_complete_benchmark_warns_of_nothing_but_the_few_labels(tmp_path: Path
 def test_a_method_that_failed_everywhere_is_not_the_best(tmp_path: Path) -> None:
     said = page(tmp_path, collected(method="coral"))
     assert "nan" not in said.split("<main")[0]
-    assert "Without target labels none has a higher mean than source_only, 52.0 points." in said
+    assert "Without target labels none has a higher mean than source_only: 52.0 points." in said
     assert "6 of 24 runs failed" in said
     assert "coral lacks scores in 2 of 2 scenarios" in said
 
