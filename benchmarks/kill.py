@@ -2,7 +2,7 @@
 
 The first run of the benchmark is the reference, and is timed. Then the same benchmark is started in another folder and
 killed (SIGKILL to all its processes), started again and killed again; each start goes on where the last one was. The
-time until each kill is drawn from 0.05 to 0.3 of the reference's. Should the benchmark end before all kills are done,
+time until each kill is drawn from 0.2 to 0.9 of the reference's: some fall into the start, most into runs. Should the benchmark end before all kills are done,
 it begins anew in a further folder. All tables are then compared, digit by digit; times and memory are left out.
 """
 
@@ -29,7 +29,7 @@ from eo_adapt.report.warn import count
 from eo_adapt.rundir import version, write_text
 
 ROOT = Path(__file__).parents[1]
-WAIT = (0.05, 0.3)  # of the reference's duration, until a kill
+WAIT = (0.2, 0.9)  # of the reference's duration, until a kill
 CLOCK = ["seconds", "peak_memory_mb", "forwards_per_step"]  # measured where a run was not resumed
 
 
