@@ -2,8 +2,9 @@
 
 The first run of the benchmark is the reference, and is timed. Then the same benchmark is started in another folder and
 killed (SIGKILL to all its processes), started again and killed again; each start goes on where the last one was. The
-time until each kill is drawn from 0.2 to 0.9 of the reference's: some fall into the start, most into runs. Should the benchmark end before all kills are done,
-it begins anew in a further folder. All tables are then compared, digit by digit; times and memory are left out.
+time until each kill is drawn from 0.2 to 0.9 of the reference's: some fall into the start, most into runs. Should the
+benchmark end before all kills are done, it begins anew in a further folder. All tables are then compared, digit by
+digit; times and memory are left out.
 """
 
 from __future__ import annotations
