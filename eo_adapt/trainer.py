@@ -266,6 +266,7 @@ def _quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*Experiment logs directory .* exists and is not empty.*",
         ".*does not have many workers.*",
+        r".*Found \d+ module\(s\) in eval mode.*",  # a teacher, or a frozen copy
         ".*GPU available but not used.*",
         ".*You have overridden `transfer_batch_to_device`.*",
         ".*treespec, LeafSpec.*",  # Lightning 2.6 with torch 2.15
