@@ -27,7 +27,11 @@ STATISTICS = Advice(
 COARSEN = "at this level of HCAT every target class has a source class"
 ADVICE: Mapping[str, tuple[Advice, ...]] = {
     CALENDAR: (
-        Advice(("method=timematch",), "it estimates the days between the seasons and learns on the moved calendar"),
+        Advice(
+            ("method=timematch",),
+            "it estimates the days between the seasons and learns on the moved calendar; compare with "
+            "source_only, for a wrong estimate does harm",
+        ),
     ),
     RADIOMETRY: (
         STATISTICS,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -87,3 +89,19 @@ def where_colour_lies(align: Alignment, seed: int) -> float:
     sources = [coloured(600, agree, 10 * seed + i) for i, agree in enumerate((0.95, 0.8))]
     train(align, model, [sources] * 200, late=0.3)
     return accuracy(model, coloured(3000, 0.1, 500 + seed))
+
+
+def slopes(model: nn.Module, value: Callable[[nn.Module], Tensor], size: float = 1e-2) -> tuple[float, float]:
+    """Slope of a value along a random direction of the weights: by its gradient, and by a central difference."""
+    direction = [torch.randn_like(p) for p in model.parameters()]
+    grads = torch.autograd.grad(value(model), list(model.parameters()))
+
+    def moved(by: float) -> float:
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for p, d in zip(other.parameters(), direction, strict=True):
+                p += by * d
+        return value(other).item()
+
+    by_gradient = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True))
+    return by_gradient, (moved(size) - moved(-size)) / (2 * size)
