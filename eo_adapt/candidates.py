@@ -35,7 +35,7 @@ def to_score(folder: Path) -> bool:
 def score_candidates(task: AdaptationTask, data: DomainDataModule, folder: Path) -> pd.DataFrame:
     """Score every kept epoch of a run on the sealed test parcels and write ``candidates.parquet``.
 
-    Needs ``trainer.keep=all`` and the labels opened. One row an epoch; columns: epoch, ``select/<criterion>`` as logged
+    Needs ``trainer.keep=all`` and the labels opened. One row an epoch that may be chosen; columns: epoch, ``select/<criterion>`` as logged
     in training, ``val/<target>`` (macro-F1 of the shared classes on labelled target-val: what an oracle would choose
     by), ``<score>/<domain>`` on test for closed_macro_f1, macro_f1, accuracy and ece, ``a_distance/<target>``.
 
@@ -56,11 +56,12 @@ def score_candidates(task: AdaptationTask, data: DomainDataModule, folder: Path)
     paths = kept_epochs(folder)
     if not paths:
         raise FileNotFoundError(f"no epoch was kept in {folder / 'checkpoints'}; train with trainer.keep=all")
-    history = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["history"]
-    rows = []
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    history, rows = last["history"], []
     for path in paths:
+        if (epoch := int(re.sub(r"\D", "", path.stem))) < last["warmup"]:
+            continue
         load(task, data, path)
-        epoch = int(re.sub(r"\D", "", path.stem))
         scores = {f"select/{name}": values[epoch] for name, values in history.items()}
         rows.append({"epoch": epoch, **scores, **_score(task, data)})
     frame = pd.DataFrame(rows)

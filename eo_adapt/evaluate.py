@@ -208,14 +208,15 @@ def part_logits(task: AdaptationTask, data: DomainDataModule, part: Part, domain
 def part_outputs(task: AdaptationTask, data: DomainDataModule, part: Part, domain: int) -> Outputs:
     """Logits (N, K) and features (N, D) of some parcels of one domain, as the method predicts them, on the CPU."""
     import contextlib
+    import dataclasses
 
     import torch
 
-    from .data.loader import PartLoader, Reader
+    from .data.loader import PartLoader
     from .selection.base import Outputs
 
     grad = contextlib.nullcontext() if task.alignment.learns_at_test else torch.no_grad()
-    reader = Reader(data.store, data.bands, data.pixels)
+    reader = dataclasses.replace(data.reader, arrays=None)
     seen: list[Tensor] = []
     hook = task.model.register_forward_hook(lambda model, inputs, output: seen.append(output.features.detach()))
     logits, features = [], []

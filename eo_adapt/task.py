@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,7 @@ class AdaptationTask(pl.LightningModule):
         self.optim, self.selection = optim, selection
         self.sources, self.seed, self.card, self.keys = sources, seed, dict(card or {}), keys
         self.history: dict[str, list[float]] = {name: [] for name in self.criteria}
+        self.warmup = 0
         self._outputs: list[list[Outputs]] = []
 
     # -- training ----------------------------------------------------------------------------------------------------
@@ -172,12 +174,14 @@ class AdaptationTask(pl.LightningModule):
             score = criterion.score(sources, targets, self.current_epoch)
             self.history[name].append(score)
             self.log(f"select/{name}", score)
+        self.warmup += 0 < self.alignment.start >= self.progress
         self.log("select/chosen", self.final_scores()[-1], prog_bar=True)
         self._reweigh(sources)
 
     def final_scores(self) -> list[float]:
-        """Score of every epoch so far by the criterion that chooses."""
-        return self.criteria[self.selection].over(self.history, self.selection)
+        """Score of every epoch so far by the criterion that chooses; nan before the alignment has set in."""
+        scores = self.criteria[self.selection].over(self.history, self.selection)
+        return [math.nan] * self.warmup + scores[self.warmup :]
 
     def chosen(self) -> int:
         """The epoch that the criterion chooses among those so far.
@@ -213,11 +217,11 @@ class AdaptationTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint say what it is, and what every epoch so far scored."""
-        checkpoint["card"], checkpoint["history"] = self.card, self.history
+        checkpoint["card"], checkpoint["history"], checkpoint["warmup"] = self.card, self.history, self.warmup
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A resumed run chooses among all epochs, not only its own."""
-        self.history = checkpoint["history"]
+        self.history, self.warmup = checkpoint["history"], checkpoint["warmup"]
 
 
 def check_needs(

@@ -79,6 +79,23 @@ class Observation:
     valid_pixels: Tensor | None = None
     gdd: Tensor | None = None
 
+    def between(self, first: float, last: float) -> Observation:
+        """Only dates from ``first`` to ``last``, both included; columns without any such date are left out, but for one.
+
+        A look without dates stays as it is.
+        """
+        if self.days is None or self.valid is None:
+            return self
+        valid = self.valid & (self.days >= first) & (self.days <= last)
+        some = valid.any(0)
+        some[:1] |= ~some.any()
+
+        def cut(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[:, some]
+
+        pixels = None if self.valid_pixels is None else self.valid_pixels & valid[..., None]
+        return Observation(self.values[:, some], cut(self.days), valid[:, some], cut(pixels), cut(self.gdd))
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Observation:
         """The same observation on another device."""
 

@@ -85,8 +85,8 @@ class StrongView:
 
     def __init__(
         self,
-        gain: float = 0.1,
-        bias: float = 0.1,
+        gain: float = 0.2,
+        bias: float = 0.2,
         noise: float = 0.05,
         drop: float = 0.3,
         jitter: float = 0.0,

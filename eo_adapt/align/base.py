@@ -134,6 +134,8 @@ class Alignment(nn.Module):
         settles: Whether ``settle`` must be called before a checkpoint is scored.
         tunes: Whether ``tune`` must be called on chosen weights; needs ``shift.target_labels``.
         learns_at_test: Whether ``predict`` needs gradients.
+        start: Share of training before the method sets in. A checkpoint from before is none of its own, and is not
+            chosen.
     """
 
     needs: frozenset[str] = frozenset()
@@ -146,6 +148,7 @@ class Alignment(nn.Module):
     settles: bool = False
     tunes: bool = False
     learns_at_test: bool = False
+    start: float = 0.0
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
@@ -118,11 +118,15 @@ def inputs_of(batch: Any) -> Any:
     return batch[0] if isinstance(batch, tuple | list) else batch
 
 
-def with_inputs(batch: Any, inputs: Any) -> Any:
-    """The same batch with other inputs, labels and all the rest untouched."""
+def with_inputs(batch: Any, inputs: Any, follow: Callable[[Tensor], Tensor] = lambda labels: labels) -> Any:
+    """The same batch with other inputs; labels as ``follow`` turns them, all the rest untouched."""
     if hasattr(batch, "inputs"):
-        return _replace(batch, {"inputs": inputs})
-    return type(batch)((inputs, *batch[1:])) if isinstance(batch, tuple | list) else inputs
+        labels = getattr(batch, "labels", None)
+        return _replace(batch, {"inputs": inputs} | ({} if labels is None else {"labels": follow(labels)}))
+    if not isinstance(batch, tuple | list):
+        return inputs
+    rest = [follow(x) if i == 0 and isinstance(x, Tensor) else x for i, x in enumerate(batch[1:])]
+    return type(batch)((inputs, *rest))
 
 
 def band_moments(look: Look) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from .augment import StrongView
 from .base import Alignment, Place, Setup, Step, View, Views
 from .gather import joined
+from .looks import inputs_of, with_inputs
 from .teacher import Teacher, precision_of, untracked
 
 
@@ -87,9 +88,10 @@ class Thresholds(nn.Module):
 class SelfTraining(Alignment):
     """A mean teacher labels the target as it is; the student learns those labels on a strong view of it.
 
+    Labelled samples are shown to the student as strong views, too, so that views do not tell the domains apart.
     Of each class the most certain share ``keep`` is learnt, so that frequent classes do not crowd out rare ones. A
     sample (or pixel) is judged by its own certainty, never by that of its batch. The first ``start`` of training is
-    source-only, and the teacher only averages.
+    source-only, and the teacher only averages; checkpoints from then are no candidates.
 
     Source: LoveCS (Wang et al. 2022, Remote Sensing of Environment 277) and CBST (Zou et al. 2018, arXiv:1810.07911)
     for a share a class; Tarvainen & Valpola 2017 (arXiv:1703.01780) for the teacher; FixMatch (Sohn et al. 2020,
@@ -104,6 +106,7 @@ class SelfTraining(Alignment):
         start: Share of training before the first label, in [0, 1).
         gamma: Exponent of the focal loss (1 - p)^gamma; 0 is cross-entropy.
         strong: Draws strong views; None is ``StrongView()``.
+        strong_sources: Whether labelled samples are shown as strong views; False leaves them as they are.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -119,9 +122,10 @@ class SelfTraining(Alignment):
         floor: float = 0.0,
         rate: float = 0.2,
         decay: float = 0.99,
-        start: float = 0.2,
+        start: float = 0.5,
         gamma: float = 0.0,
         strong: StrongView | None = None,
+        strong_sources: bool = True,
     ) -> None:
         super().__init__(weight)
         name = type(self).__name__
@@ -133,7 +137,7 @@ class SelfTraining(Alignment):
         if rate <= 0 or not (gamma == 0 or gamma >= 1):  # in between, the gradient at p = 1 is infinite
             raise ValueError(f"{name} needs rate > 0 and gamma 0 or >= 1; got rate={rate}, gamma={gamma}")
         self.keep, self.floor, self.rate, self.decay, self.start = keep, floor, rate, decay, start
-        self.gamma, self.strong = gamma, strong or StrongView()
+        self.gamma, self.strong, self.strong_sources = gamma, strong or StrongView(), strong_sources
         self._kept: list[Tensor] = []
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
@@ -147,6 +151,13 @@ class SelfTraining(Alignment):
         self.teacher = Teacher(model, self.decay)
         self.thresholds = Thresholds(setup.targets, setup.classes, self.keep, self.rate)
         self.thresholds.to(self.teacher.steps.device)
+
+    def edit(self, sources: tuple[Any, ...], targets: tuple[Any, ...], step: Step) -> tuple[Any, Any]:
+        """Strong views of the labelled samples; the targets stay, for the teacher sees them as they are."""
+        return (tuple(map(self._strong, sources)) if self.strong_sources else sources), targets
+
+    def _strong(self, batch: Any) -> Any:
+        return with_inputs(batch, *self.strong(inputs_of(batch)))
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
         self._kept = []

@@ -60,6 +60,7 @@ class Stack(Alignment):
         self.settles = any(part.settles for part in self)
         self.tunes = any(part.tunes for part in self)
         self.learns_at_test = any(part.learns_at_test for part in self)
+        self.start = max(part.start for part in self)
         self._check_company()
 
     def _check_factors(self) -> None:

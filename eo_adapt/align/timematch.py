@@ -169,15 +169,16 @@ class TimeMatch(SelfTraining):
     Source: Nyborg et al. 2022 (arXiv:2111.02682). Deviations: in docs/methods/timematch.md.
 
     Args:
-        weight: See :class:`SelfTraining`, as all up to ``strong``.
+        weight: See :class:`SelfTraining`, as all up to ``gamma``.
         keep: Share of each class that is learnt; the paper's rule is ``keep=1``, ``floor=0.9``.
         floor: Smallest probability of a label that is learnt.
         rate: Step of the running quantiles, logits.
         decay: Of the teacher.
         start: Share of training before the first estimate.
         gamma: Exponent of the focal loss.
-        strong: Draws strong views.
-        criterion: ``am`` (activation maximisation) | ``is`` (inception score) | ``ent`` (entropy).
+        strong: Draws strong views; None is ``StrongView(jitter=8)``.
+        strong_sources: See :class:`SelfTraining`.
+        criterion: ``is`` (inception score) | ``am`` (activation maximisation) | ``ent`` (entropy).
         max_shift: Largest shift, days.
         resolution: Distance of the shifts that are tried, days.
         batches: Target batches that an estimate looks at.
@@ -197,17 +198,18 @@ class TimeMatch(SelfTraining):
         floor: float = 0.0,
         rate: float = 0.2,
         decay: float = 0.99,
-        start: float = 0.2,
+        start: float = 0.5,
         gamma: float = 1.0,
         strong: StrongView | None = None,
-        criterion: Criterion = "am",
+        strong_sources: bool = True,
+        criterion: Criterion = "is",
         max_shift: int = 60,
-        resolution: int = 2,
-        batches: int = 4,
+        resolution: int = 4,
+        batches: int = 10,
         estimates: int = 10,
         prior: Sequence[float] = (),
     ) -> None:
-        super().__init__(weight, keep, floor, rate, decay, start, gamma, strong)
+        super().__init__(weight, keep, floor, rate, decay, start, gamma, strong or StrongView(jitter=8.0), strong_sources)
         check_choice("timematch.criterion", criterion, CRITERIA)
         if max_shift < 0 or min(resolution, batches, estimates) < 1:
             raise ValueError(
@@ -235,7 +237,8 @@ class TimeMatch(SelfTraining):
         return [cast(ShiftEstimator, part) for part in self.shifts]
 
     def edit(self, sources: tuple[Any, ...], targets: tuple[Any, ...], step: Step) -> tuple[Any, Any]:
-        """Move the dates of the sources into the targets' time."""
+        """Strong views of the sources, their dates moved into the targets' time."""
+        sources, targets = super().edit(sources, targets, step)
         first = torch.tensor([estimator.first for estimator in self.estimators()])
         return (tuple(self._to_target(batch, first) for batch in sources) if first.any() else sources), targets
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +13,14 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
+from ..align.base import check_choice
 from ..types import IGNORE, Shift
 from .legend import UNKNOWN, Kind, LabelSet, Legend
 from .loader import DomainLoader, Part, PartLoader, Reader, Steps
 from .parts import DomainParcels, SealedLabelsError, Split, choose_classes, divide, few, splits_frame
 from .recipe import Generator, Recipe
 from .sampler import generator
-from .statistics import band_statistics
+from .statistics import band_statistics, check_days
 from .store import Store, band_numbers
 
 SAMPLINGS = ("uniform", "balanced")
@@ -39,6 +41,7 @@ class DomainDataModule(pl.LightningDataModule):
         store: Folder of a store prepared before; "" = prepare from ``root`` or ``generator``.
         generator: Synthetic generator of embedded data; empty for real data.
         bands: Sensor -> names of the bands to use; empty = all.
+        days: First and last day (since 1 January) to use, e.g. those that all domains see; empty = all.
         classes: Only these classes; empty = all.
         join: New class -> the classes that it stands for.
         coarsen: ``none`` | ``shared`` | HCAT depth ``"1"``..``"5"`` | a named legend: join classes by HCAT code.
@@ -64,6 +67,7 @@ class DomainDataModule(pl.LightningDataModule):
         store: str = "",
         generator: Generator | Mapping[str, Any] | None = None,
         bands: Mapping[str, Sequence[str]] | None = None,
+        days: Sequence[float] = (),
         classes: Sequence[str] = (),
         join: Mapping[str, Sequence[str]] | None = None,
         coarsen: str = "none",
@@ -79,15 +83,13 @@ class DomainDataModule(pl.LightningDataModule):
         super().__init__()
         if other := sorted({d.recipe for d in shift.domains} - {recipe}):
             raise ValueError(f"the shift is about recipe {other}, the data are {recipe!r}; choose data= to fit shift=")
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"data.sampling must be one of {list(SAMPLINGS)}; got {sampling!r}")
-        if resident not in RESIDENT:
-            raise ValueError(f"data.resident must be one of {list(RESIDENT)}; got {resident!r}")
+        check_choice("data.sampling", sampling, SAMPLINGS)
+        check_choice("data.resident", resident, RESIDENT)
         if batch_size < 2:
             raise ValueError(f"data.batch_size must be at least 2 (batch statistics); got {batch_size}")
         self.shift, self.seed, self.kind, self.oracle, self.shots = shift, seed, kind, oracle, shots
         self.recipe, self.root, self.place, self.generator = recipe, root, store, generator
-        self.wanted_bands, self.classes = dict(bands or {}), tuple(classes)
+        self.wanted_bands, self.days, self.classes = dict(bands or {}), tuple(days), tuple(classes)
         self.join, self.coarsen = dict(join or {}), coarsen
         self.min_per_class, self.split = min_per_class, split or Split()
         self.batch_size, self.steps_per_epoch, self.pixels = batch_size, steps_per_epoch, pixels
@@ -96,8 +98,6 @@ class DomainDataModule(pl.LightningDataModule):
         self.targets_in_fit = True  # False for methods that do not look at targets: then nothing of them is touched
         self.class_weights: torch.Tensor | None = None
         self._ready = self._is_open = False
-
-    # -- preparation -------------------------------------------------------------------------------------------------
 
     def open_store(self) -> Store:
         """The store, prepared on first use.
@@ -127,10 +127,11 @@ class DomainDataModule(pl.LightningDataModule):
         self.parcels = [d if d.role == "source" else d.unlabelled() for d in known]
         self.legend = self.label_set.legend
         self.bands = self._bands()
-        self.reader = Reader(self.store, self.bands, self.pixels)
+        self.reader = Reader(self.store, self.bands, self.pixels, days=self.days)
         learnt = "target" if self.oracle else "source"
         self.labelled = [d for d in known if d.role == learnt]
         self.unlabelled = [] if self.oracle else [d for d in self.parcels if d.role == "target"]
+        check_days(self.reader, {d.domain.name: d.rows for d in self.parcels})
         self.statistics = band_statistics(self.reader, [self._labelled_part(d, "train") for d in self.labelled])
         self._ready = True
 
@@ -202,7 +203,7 @@ class DomainDataModule(pl.LightningDataModule):
         self._weigh(self.loader.steps, self.class_weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know of the sampler: everything else follows from (seed, epoch, step)."""
+        """What a resumed run must know: the rest follows from (seed, epoch, step)."""
         return {"class_weights": self.class_weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -230,7 +231,7 @@ class DomainDataModule(pl.LightningDataModule):
         fits = device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2
         if self.reader.arrays is None and (self.resident == "yes" or (self.resident == "auto" and fits)):
             arrays = {name: ragged.to(device) for name, ragged in self.store.arrays.items() if name in self.bands}
-            self.reader = Reader(self.store, self.bands, self.pixels, arrays)
+            self.reader = replace(self.reader, arrays=arrays)
 
     def val_parts(self) -> list[Part]:
         """Validation parts: labelled domains with labels, then unlabelled ones without (unless revealed)."""

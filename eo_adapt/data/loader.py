@@ -34,19 +34,28 @@ class Part:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads parcels from a store: which bands, how many pixels, from which arrays.
+    """Reads parcels from a store: which bands, how many pixels, which season, from which arrays.
 
     Attributes:
         store: The store.
         bands: Sensor -> band names.
         pixels: Pixels drawn a parcel, for pixel sets.
         arrays: Arrays resident on a device, or None to read the mapped files.
+        days: First and last day that is read, both included; () = all.
     """
 
     store: Store
     bands: Mapping[str, Sequence[str]]
     pixels: int = 32
     arrays: Mapping[str, Ragged] | None = None
+    days: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.days) not in (0, 2) or (self.days and not self.days[0] <= self.days[1]):
+            raise ValueError(
+                "data.days is the first and the last day to be read, e.g. [90, 300], or [] for all; got "
+                f"{list(self.days)}"
+            )
 
     @property
     def device(self) -> torch.device:
@@ -57,6 +66,8 @@ class Reader:
         """The batch of some positions of a part; without a generator the pixel draw is the same every time."""
         rows = part.rows[positions]
         inputs = self.store.gather(rows.to(self.device), self.bands, self.pixels, stream, self.arrays)
+        if self.days:
+            inputs = {name: look.between(*self.days) for name, look in inputs.items()}
         labels = None if part.labels is None else part.labels[positions].to(self.device)
         return Batch(inputs, labels, self.store.lonlat[rows].to(self.device), rows)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,22 @@ def band_statistics(reader: Reader, parts: Sequence[Part]) -> dict[str, tuple[li
                 moments = torch.stack([torch.full_like(x.sum(0), len(x)), x.sum(0), x.square().sum(0)]).cpu()
                 sums[name] = sums[name] + moments if name in sums else moments
     return {name: _finish(name, origins[name].cpu(), *moments.unbind(0)) for name, moments in sums.items()}
+
+
+def check_days(reader: Reader, domains: Mapping[str, np.ndarray]) -> None:
+    """Refuse ``data.days`` in which the parcels of a domain have no date.
+
+    Args:
+        reader: Where parcels come from.
+        domains: Name -> (N,) rows in the store.
+
+    Raises:
+        ValueError: Naming the domain.
+    """
+    for name, rows in domains.items() if reader.days else ():
+        batches = PartLoader(reader, Part(torch.from_numpy(rows), None), 2048)
+        if not any(look.valid is not None and look.valid.any() for b in batches for look in b.inputs.values()):
+            raise ValueError(f"no parcel of {name!r} has a valid date in data.days={list(reader.days)}; widen it")
 
 
 def _finish(name: str, origin: Tensor, n: Tensor, total: Tensor, squares: Tensor) -> tuple[list[float], list[float]]:

@@ -150,7 +150,9 @@ def read_series(data: DomainDataModule, rows: Ints, sensor: str) -> Series:
         values[here], days[here], valid[here] = x.double().numpy(), o.days.numpy(), o.valid.numpy()
         at += len(x)
     real = np.arange(shape[1]) < dates[:, None]
-    valid &= np.isfinite(values).all(-1)
+    if data.days:
+        real &= (days >= data.days[0]) & (days <= data.days[1])
+    valid &= np.isfinite(values).all(-1) & real
     return Series(np.where(valid[..., None], values, 0.0), days, valid, real)
 
 
