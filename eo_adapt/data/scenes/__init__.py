@@ -1,0 +1,1 @@
+"""Maps: images with masks that stay where they are, and an index that says where."""
