@@ -234,6 +234,8 @@ def main(cfg: DictConfig) -> None:
     found = diagnose_shift(with_choices(cfg, choices), folder, list(hydra.overrides.task))
     for sentence in found.sentences:
         print(f"- {sentence}")
+    method, why = found.recommended
+    print(f"recommended: method={method} ({why.removesuffix('.')})")
     if found.labels_opened:
         print("target labels of train and val parcels were opened (labels=true); see audit.jsonl")
     print(f"outputs: {folder}")

@@ -68,6 +68,20 @@ def test_a_score_that_is_no_number_never_wins(tmp_path: Path, monkeypatch: pytes
         run(config("selection=last", *MORE), tmp_path / "b")
 
 
+def test_a_checkpoint_from_before_the_method_set_in_is_no_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Last, "score", lambda self, sources, targets, epoch: -float(epoch))
+    words = ["selection=last", "watch=[]", *MORE[:-1], "method=self_training", "method.start=0.5"]
+    run(config(*words, "trainer.keep=all"), tmp_path / "a")
+    assert chosen(tmp_path / "a") == 2, "epochs 0 and 1 end at 0.2 and 0.4 of training"
+    assert pd.read_parquet(tmp_path / "a" / "candidates.parquet")["epoch"].tolist() == [2, 3, 4]
+    run(config(*words, "method.start=0"), tmp_path / "b")
+    assert chosen(tmp_path / "b") == 0
+    run(config(*words[:-2], "method=[csn,self_training]", "selection=ensemble"), tmp_path / "c")
+    assert chosen(tmp_path / "c") >= 2
+
+
 def test_the_first_of_equals() -> None:
     assert best([1.0, 2.0, 2.0]) == 1
     assert best([float("nan"), -1.0]) == 1

@@ -209,7 +209,8 @@ class TimeMatch(SelfTraining):
         estimates: int = 10,
         prior: Sequence[float] = (),
     ) -> None:
-        super().__init__(weight, keep, floor, rate, decay, start, gamma, strong or StrongView(jitter=8.0), strong_sources)
+        strong = strong or StrongView(jitter=8.0)
+        super().__init__(weight, keep, floor, rate, decay, start, gamma, strong, strong_sources)
         check_choice("timematch.criterion", criterion, CRITERIA)
         if max_shift < 0 or min(resolution, batches, estimates) < 1:
             raise ValueError(

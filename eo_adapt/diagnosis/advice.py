@@ -24,6 +24,7 @@ class Advice(NamedTuple):
 STATISTICS = Advice(
     ("method=csn", "method=adabn"), "normalisation statistics of each domain take out a gain and offset of its own"
 )
+HALF = 0.5
 COARSEN = "at this level of HCAT every target class has a source class"
 ADVICE: Mapping[str, tuple[Advice, ...]] = {
     CALENDAR: (
@@ -66,6 +67,24 @@ AVOID: Mapping[str, str] = {
 PARTIAL = Advice(("label_set=partial",), "all source classes are learnt, whether the target has them or not")
 OPEN = Advice(("label_set=open",), "parcels that look like no source class are called unknown")
 MISSING = Advice(("data.bands=<those that all have>",), "a network needs the same inputs everywhere")
+
+
+def for_dates(presence: Mapping[str, Any]) -> tuple[Advice, ...]:
+    """Where dates give a domain away: read the longest run of bins in which half of each domain's parcels have one.
+
+    Args:
+        presence: ``day`` (B,) middle of each bin; ``presence``: domain -> (B,) share of parcels with a date in it.
+    """
+    day, least = presence["day"], [min(column) for column in zip(*presence["presence"].values(), strict=True)]
+    runs: list[list[int]] = [[]]
+    for i, share in enumerate(least):
+        runs[-1].append(i) if share >= HALF else runs.append([])
+    longest = max(runs, key=len)
+    if len(longest) in (0, len(day)):
+        return ADVICE[GAPS]
+    half = (day[1] - day[0]) / 2
+    window = f"data.days=[{day[longest[0]] - half:.0f},{day[longest[-1]] + half:.0f}]"
+    return (Advice((window,), "half of the parcels of every domain have dates there, throughout"), *ADVICE[GAPS])
 
 
 def for_names(classes: Mapping[str, Any], coarser: str) -> tuple[Advice, ...]:

@@ -13,7 +13,7 @@ from .classes import coarser
 from .leakage import between, duplicates, fingerprints
 from .measures import measure
 from .priors import total_variation
-from .rules import Finding, judge
+from .rules import Finding, judge, recommend
 from .table import ParcelTable, read_tables
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ class TargetDiagnosis:
     dominant: str
     findings: tuple[Finding, ...]
     measures: Mapping[str, Any]
+
+    @property
+    def recommended(self) -> tuple[str, str]:
+        """Entry of configs/method and why; see :func:`.rules.recommend`."""
+        return recommend(self.measures)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class Diagnosis:
         return far.dominant
 
     @property
+    def recommended(self) -> tuple[str, str]:
+        """Entry of configs/method for all targets and why: one careful answer outweighs bold ones."""
+        answers = [t.recommended for t in self.targets]
+        return next((answer for answer in answers if answer[0] == "source_only"), answers[0])
+
+    @property
     def sentences(self) -> list[str]:
         """What was found and what to try, each once, the dominant cause of each target first."""
         said: dict[str, str] = {}
@@ -78,6 +89,7 @@ class Diagnosis:
         found = {
             "sources": list(self.sources),
             "dominant": self.dominant,
+            "recommended": dict(zip(("method", "why"), self.recommended, strict=True)),
             "sentences": self.sentences,
             "labels_opened": self.labels_opened,
             "hygiene": self.hygiene,

@@ -83,7 +83,9 @@ def fill(page: PageLike, found: Diagnosis, command: str) -> None:
 
 def _findings(page: PageLike, one: TargetDiagnosis, several: bool) -> None:
     title = f"What separates {one.target} from the sources" if several else "What was found"
-    page.section(title, f"Dominant cause: {one.dominant.replace('_', ' ')}.")
+    method, why = one.recommended
+    said = f"Dominant cause: {one.dominant.replace('_', ' ')}. Recommended: method={method}: {why}"
+    page.section(title, said)
     rows = [
         {
             "cause": f.cause.replace("_", " "),

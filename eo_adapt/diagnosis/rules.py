@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import sentences
-from .advice import ADVICE, AVOID, BANDS, LEAKAGE, MISSING, OPEN, PARTIAL, Advice, for_names
+from .advice import ADVICE, AVOID, BANDS, LEAKAGE, MISSING, OPEN, PARTIAL, Advice, for_dates, for_names
 from .explain import GAPS, SMALL, SMALL_DATES
 from .repairs import CALENDAR, PRIORS, PRIVATE, RADIOMETRY
 
@@ -111,8 +111,41 @@ def _finding(cause: str, target: str, m: Mapping[str, Any], hygiene: Mapping[str
     much = f"{'' if first else 'a further '}{sentences.share(c['extra'], whole)} of the distance of the {what}"
     removes = f"{much} (between random halves of the sources: {sentences.share(c['null'], whole)})"
     sentence = SAY[cause](target, m, removes)
-    advice = for_names(m["classes"], hygiene["coarser"]["option"]) if cause == PRIVATE else ADVICE[cause]
-    return Finding(cause, severity, sentence, advice, AVOID.get(cause, ""))
+    return Finding(cause, severity, sentence, _advice(cause, m, hygiene), AVOID.get(cause, ""))
+
+
+def _advice(cause: str, m: Mapping[str, Any], hygiene: Mapping[str, Any]) -> tuple[Advice, ...]:
+    if cause == PRIVATE:
+        return for_names(m["classes"], hygiene["coarser"]["option"])
+    return for_dates(m["presence"]) if cause == GAPS else ADVICE[cause]
+
+
+def recommend(measures: Mapping[str, Any]) -> tuple[str, str]:
+    """The one method to take if nothing else is known, and why: careful, for most methods lose as often as they win.
+
+    ``timematch`` where the calendar explains more of the profiles than anything else and no class is private to one
+    side; else ``source_only``. Which rules these are was decided on docs/results/cawa.md.
+
+    Args:
+        measures: As :func:`.measures.measure` returns them.
+
+    Returns:
+        Entry of configs/method, and a sentence.
+    """
+    causes = measures["explanation"]["causes"]
+    steps = {cause: c["step"] for cause, c in causes.items() if c["step"] and cause != GAPS}
+    names = measures["classes"]
+    private = PRIVATE in steps or names["source_only"] or names["target_only"]
+    if steps and min(steps, key=lambda cause: steps[cause]) == CALENDAR and not private:
+        return "timematch", "the calendar explains most, and both sides name the same classes."
+    if private and CALENDAR in steps:
+        why = "the calendar differs, but classes that one side has alone make its estimate unsafe"
+    elif not steps:
+        why = "no shift that a method could close was found"
+    else:
+        first = min(steps, key=lambda cause: steps[cause])
+        why = f"{first.replace('_', ' ')} comes first, and no method closed it without losing elsewhere"
+    return "source_only", f"{why}. A few labels of the target are worth more: shift.target_labels=5 method=fine_tune."
 
 
 def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool) -> list[Finding | None]:

@@ -169,6 +169,22 @@ def test_a_cloudy_neighbour_does_not_change_who_is_kept():
     assert 0 < clear.sum() < 50
 
 
+def test_labelled_samples_are_shown_as_strong_views_and_maps_of_labels_follow():
+    """What the student sees of a source is drawn as the target's strong view is; targets stay for the teacher."""
+    image, labels = torch.randn(6, 3, 8, 8), torch.randint(3, (6, 8, 8))
+    method = SelfTraining(strong=StrongView(0.0, 0.0, 0.0, 0.0, 0.0, True))
+    drawn = labels[:, None].float()
+    seen, truth = method.edit(((drawn, labels),), (), step(linear()))[0][0]
+    assert torch.equal(seen[:, 0].long(), truth), "each pixel keeps its label"
+    assert not torch.equal(truth, labels)
+    series = {"values": torch.randn(5, 9, 2), "days": torch.arange(9.0).expand(5, 9), "valid": torch.ones(5, 9).bool()}
+    kept, target = method.edit(((series, labels[:5, 0, 0]),), (series,), step(linear()))
+    assert kept[0][0]["values"].shape == (5, 9, 2)
+    assert target[0] is series
+    plain = SelfTraining(strong_sources=False).edit(((image, labels),), (), step(linear()))[0][0]
+    assert plain[0] is image and plain[1] is labels
+
+
 def test_no_look_at_labels_before_the_start():
     model, calls = linear(), []
     method = attached(model, targets=2, start=0.3)

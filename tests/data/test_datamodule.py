@@ -246,6 +246,32 @@ def test_what_does_not_fit_is_refused(store: Store, changes: dict[str, Any], mes
         _module(store, **changes)
 
 
+def test_only_the_days_asked_for_are_read(store: Store) -> None:
+    data = _module(store, days=[40, 100], pixels=3)
+    everything = _module(store, pixels=3)
+    for batch, whole in zip(data.val_dataloader()[1], everything.val_dataloader()[1], strict=True):
+        look, full = batch.inputs["s2"], whole.inputs["s2"]
+        wanted = full.valid & (full.days >= 40) & (full.days <= 100)
+        assert 0 < wanted.sum() < full.valid.sum()
+        assert torch.equal(look.valid.sum(1), wanted.sum(1))
+        assert torch.equal(look.days[look.valid], full.days[wanted])
+        assert torch.equal(look.values[look.valid], full.values[wanted])
+    assert data.statistics != everything.statistics
+
+
+@pytest.mark.parametrize(
+    ("days", "message"),
+    [
+        ([100], r"data\.days is the first and the last day .*got \[100\]"),
+        ([200, 100], r"data\.days is the first and the last day .*got \[200, 100\]"),
+        ([-900, -800], r"no parcel of 'EE-2021' has a valid date in data\.days=\[-900, -800\]; widen it"),
+    ],
+)
+def test_days_that_cannot_be_read_are_refused(store: Store, days: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _module(store, days=days)
+
+
 def test_no_data_says_what_to_set(store: Store) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"set data\.root=.*`python -m eo_adapt\.prepare recipe=toy .* data\.store=<store>"

@@ -37,6 +37,7 @@ def measures() -> dict[str, Any]:
         "dates": {"FR": dates, "EE": dates},
         "sensors": {"FR": sensor, "EE": copy.deepcopy(sensor)},
         "lacking": {},
+        "presence": {"day": [8.0, 24.0, 40.0, 56.0], "presence": {"FR": [1.0] * 4, "EE": [0.1, 0.6, 0.5, 0.4]}},
     }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_each_cause_has_its_number(name: str, words: str) -> None:
     if name == "private_class":
         assert found[0].options == ("data.coarsen=3", "label_set=partial", "label_set=open")
     else:
-        assert found[0].advice == ADVICE[name]
+        assert found[0].advice[name == "gaps" :] == ADVICE[name]
 
 
 def test_the_order_is_that_of_what_is_explained_and_a_rival_is_mentioned() -> None:
@@ -90,6 +91,48 @@ def test_the_order_is_that_of_what_is_explained_and_a_rival_is_mentioned() -> No
     assert [f.cause for f in found] == ["phenology", "radiometry"]
     assert dominant == "phenology"
     assert "Other class shares alone would remove 50 %" in found[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("presence", "words"),
+    [
+        ([0.1, 0.6, 0.5, 0.4], ["data.days=[16,48]"]),
+        ([0.9, 0.1, 0.5, 0.6], ["data.days=[32,64]"]),
+        ([0.9, 0.5, 0.5, 0.6], []),
+        ([0.1, 0.2, 0.3, 0.4], []),
+    ],
+)
+def test_dates_that_give_a_domain_away_can_be_left_out(presence: list[float], words: list[str]) -> None:
+    """The longest run of bins that all domains see; nothing to say where that is everything or nothing."""
+    m = measures()
+    m["presence"]["presence"]["EE"] = presence
+    m["explanation"] |= {"dates": 0.3}
+    m["explanation"]["causes"]["gaps"] = cause(0.25, step=1)
+    said = [word for one in judge("EE", m, hygiene())[0][0].advice for word in one.words]
+    assert [word for word in said if word.startswith("data.days")] == words
+
+
+def test_one_method_is_recommended_and_only_where_the_calendar_comes_first() -> None:
+    def one(steps: dict[str, int], **classes: list[str]) -> str:
+        m = measures()
+        m["classes"] |= classes
+        m["explanation"]["causes"] |= {name: cause(0.03, step) for name, step in steps.items()}
+        method, why = TargetDiagnosis("EE", "", (), m).recommended
+        assert ("shift.target_labels=5" in why) is (method == "source_only")
+        return method
+
+    assert one({}) == "source_only"
+    assert one({"phenology": 1}) == "timematch"
+    assert one({"gaps": 1, "phenology": 2, "priors": 3}) == "timematch", "dates can be left out"
+    assert one({"priors": 1, "phenology": 2}) == "source_only"
+    assert one({"radiometry": 1}) == "source_only"
+    assert one({"phenology": 1, "private_class": 2}) == "source_only"
+    assert one({"phenology": 1}, target_only=["rice"]) == "source_only"
+    calendar, priors = measures(), measures()
+    calendar["explanation"]["causes"]["phenology"] = cause(0.03, 1)
+    both = tuple(TargetDiagnosis(name, "", (), m) for name, m in (("EE", calendar), ("LV", priors)))
+    assert Diagnosis(both, ("FR",), {}).recommended[0] == "source_only", "the careful answer for all"
+    assert Diagnosis(both[:1], ("FR",), {}).recommended[0] == "timematch"
 
 
 def test_a_distance_without_a_cause_is_said() -> None:
