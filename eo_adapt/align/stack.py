@@ -79,6 +79,14 @@ class Stack(Alignment):
             raise ValueError(f"an oracle does not stack: {oracle} use target labels; run them alone")
         if len(own := [name for name, part in self.named() if _predicts(part)]) > 1:
             raise ValueError(f"{own} each predict in their own way at test time; use one of them")
+        shares = {
+            name: part.weight * self.weights.get(name, 1.0) for name, part in self.named() if part.weight_limit == 1
+        }
+        if sum(shares.values()) > 1 + 1e-9:
+            raise ValueError(
+                f"weights of {list(shares)} are shares of the task loss that each replaces, so they may sum to 1 at "
+                f"most; they are {shares}: set method.weights.{next(iter(shares))}={1 / len(shares):.2g} and so on"
+            )
         copied = ""
         for name, part in self.named():
             if part.place == "swaps" and copied:

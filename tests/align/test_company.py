@@ -26,7 +26,8 @@ PLACES = {"swaps": 0, "anywhere": 1, "copies": 2}
 def stacked(*names: str) -> Stack:
     """Methods in an order that works: what swaps layers first, what copies the network last."""
     parts = {name: make(name) for name in names}
-    return Stack(dict(sorted(parts.items(), key=lambda item: PLACES[item[1].place])))
+    shares = {name: 0.5 for name, part in parts.items() if part.weight_limit == 1}
+    return Stack(dict(sorted(parts.items(), key=lambda item: PLACES[item[1].place])), shares)
 
 
 @pytest.mark.parametrize("one", SINGLE)

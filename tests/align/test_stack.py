@@ -10,6 +10,8 @@ from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.coral import CORAL
 from eo_adapt.align.csn import CSN, DomainNorm
 from eo_adapt.align.dann import DANN
+from eo_adapt.align.groupdro import GroupDRO
+from eo_adapt.align.mldg import MLDG
 from eo_adapt.align.stack import RAMPS, Stack
 from eo_adapt.align.target_only import TargetOnly
 
@@ -242,3 +244,12 @@ def test_csn_coral_dann_together():
     exported = stack.export(net, 1)
     assert not any(isinstance(module, DomainNorm) for module in exported.modules())
     assert torch.equal(exported(torch.ones(1, 3)), expected)
+
+
+def test_shares_of_the_task_loss_sum_to_one_at_most():
+    """Two methods that replace the task loss would leave it with a negative weight."""
+    with pytest.raises(ValueError, match=r"weights of \['groupdro', 'mldg'\] are shares .*groupdro=0\.5"):
+        Stack({"groupdro": GroupDRO(), "mldg": MLDG()})
+    with pytest.raises(ValueError, match=r"may sum to 1 at most; they are \{'mldg': 1\.5\}"):
+        Stack({"mldg": MLDG()}, {"mldg": 1.5})
+    Stack({"groupdro": GroupDRO(0.5), "mldg": MLDG()}, {"mldg": 0.5})
