@@ -56,6 +56,7 @@ EXPLAINED = (
 WIDE = ("method", "score", "failed", "worst domain", "to source_only", "wins", "regret")  # on the screen
 NARROW = ("method", "score", "failed", "to source_only", "wins")
 MISSING = "\N{EN DASH}"
+LOSES, LOSS = "\N{BLACK DOWN-POINTING TRIANGLE}", 0.01  # negative transfer, and from what loss on
 
 
 def write_all(found: Collected, suite: Suite, selector: str, folder: Path, command: str) -> dict[str, Any]:
@@ -173,15 +174,19 @@ def selectors_spelt(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_shift(results: pd.DataFrame, runs: pd.DataFrame, selector: str) -> pd.DataFrame:
-    """Score of every method on every shift, as text: mean and interval over seeds, none where a seed has no score."""
+    """Score of every method (row) on every shift, as text: mean and interval over seeds, none where one has no score.
+
+    A mean of paired differences below -1 point is marked: negative transfer.
+    """
     chosen = planned(results[results["selector"] == selector], runs)
-    rows = []
-    for shift, group in chosen.groupby("shift", sort=False):
-        row = {"shift": shift}
-        for method, mine in group.groupby("method", sort=False):
-            row[str(method)] = spell(*_cell(or_nan(mine["score"].tolist(), ["seeds"] * len(mine))))
-        rows.append(row)
-    return pd.DataFrame(rows).fillna(MISSING)
+    scores = chosen.pivot_table(index="seed", columns=["shift", "method"], values="score", dropna=False)
+    rows: dict[str, dict[str, str]] = {}
+    for (shift, method), mine in chosen.groupby(["shift", "method"], sort=False):
+        cell = spell(*_cell(or_nan(mine["score"].tolist(), ["seeds"] * len(mine))))
+        if (shift, "source_only") in scores and (scores[shift, method] - scores[shift, "source_only"]).mean() < -LOSS:
+            cell += f" {LOSES}"
+        rows.setdefault(str(method), {"method": str(method)})[str(shift)] = cell
+    return pd.DataFrame(list(rows.values())).fillna(MISSING)
 
 
 def _cell(pair: tuple[float, float]) -> tuple[float, str, float]:
@@ -199,7 +204,8 @@ def markdown(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
         f"```bash\n{about['command']}\n```",
         as_markdown(spelt(made["table"])),
         EXPLAINED,
-        "### By shift\n\n" + as_markdown(by_shift(made["results"], runs, about["selector"])),
+        f"### By shift\n\n{LOSES}: more than {100 * LOSS:.0f} point below source_only, mean of paired differences.\n\n"
+        + as_markdown(by_shift(made["results"], runs, about["selector"])),
         "### Selectors, over all methods that see no target labels\n\n"
         + as_markdown(selectors_spelt(made["selectors"])),
     ]

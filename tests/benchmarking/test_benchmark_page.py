@@ -13,7 +13,7 @@ import pytest
 from test_compare import ONE_TARGET, lost, runs_of, table
 
 from eo_adapt.benchmarking.collect import Collected
-from eo_adapt.benchmarking.output import MISSING, show, write_all
+from eo_adapt.benchmarking.output import LOSES, MISSING, by_shift, show, write_all
 from eo_adapt.benchmarking.suite import Suite
 
 SUITE = Suite("made up", "crops", ["embedded"])
@@ -62,8 +62,30 @@ def test_incomplete_scenarios_are_flagged_on_the_page_and_in_markdown(tmp_path: 
     assert head[:4] == ["method", "score", "failed", "incomplete"]
     assert coral[2:4] == ["3", "1"]
     assert "±" not in coral[1]
-    by_shift = next(row for row in rows if row[0] == "b")
-    assert MISSING in by_shift, "the scenario without a score"
+    start = next(i for i, row in enumerate(rows) if row[:3] == ["method", "a", "b"])
+    coral = next(row for row in rows[start:] if row[0] == "coral")
+    assert coral[2] == MISSING, "the scenario without a score"
+    assert coral[1] != MISSING
+
+
+def test_negative_transfer_is_marked_where_it_happens() -> None:
+    """More than a point below source_only in the mean of pairs; not on the shift where it gains, nor for one point."""
+    rest = {"selector": "infomax", "refused": "", "oracle": 1.0}
+    scores = {"source_only": (0.5, 0.5), "coral": (0.48, 0.6), "dann": (0.495, 0.3), "csn": (np.nan, 0.5)}
+    results = pd.DataFrame(
+        [
+            {"shift": shift, "method": method, "seed": seed, "score": pair[at] + 0.05 * seed, **rest}
+            for method, pair in scores.items()
+            for at, shift in enumerate("ab")
+            for seed in range(2)
+        ]
+    )
+    runs = results[["shift", "method", "seed"]].assign(error="")
+    table = by_shift(results, runs, "infomax").set_index("method")
+    marked = table.map(lambda cell: cell.endswith(LOSES))
+    assert marked.loc["coral"].tolist() == [True, False]
+    assert marked.loc["dann"].tolist() == [False, True]
+    assert not marked.loc[["source_only", "csn"]].to_numpy().any()
 
 
 def test_refused_choices_are_warned_of(tmp_path: Path) -> None:
