@@ -5,16 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from edits import accuracy, edited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from eo_adapt.align import Setup, Step
 from eo_adapt.align.fda import FDA, nearest_dates, relevel, restyle, swap_low_frequencies
 from eo_adapt.align.looks import Look
 from eo_adapt.types import Batch, Observation
-
-STEP = Step(nn.Identity(), nn.CrossEntropyLoss(), None, 0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -116,13 +114,6 @@ def test_dates_meet_their_nearest():
     assert nearest_dates(Look(torch.zeros(1, 3, 1, 1, 1)), Look(values)).values.flatten().tolist() == [0, 1, 2]
 
 
-def edited(method: FDA, source, target):
-    method.attach(nn.Identity(), Setup(3))
-    (source,), (same,) = method.edit((source,), (target,), STEP)
-    assert same is target
-    return source
-
-
 def test_batches_of_ours_keep_everything_but_values():
     def batch(n: int, offset: float) -> Batch:
         days = torch.arange(5).expand(n, 5) * 30
@@ -195,18 +186,5 @@ def test_takes_away_a_haze_that_hides_the_classes():
         def forward(self, x):
             return self.head(torch.stack([x.std((1, 2, 3)), x.mean((1, 2, 3)) / 5], 1))
 
-    def accuracy(method: FDA | None) -> float:
-        torch.manual_seed(0)
-        model = Roughness()
-        optimiser = torch.optim.Adam(model.parameters(), 0.05)
-        for _ in range(150):
-            (x, y), (other, _) = scene(64, False), scene(64, True)
-            x = edited(method, x, other) if method else x
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimiser.step()
-        x, y = scene(500, True)
-        return (model(x).argmax(1) == y).float().mean().item()
-
-    assert accuracy(None) < 0.7
-    assert accuracy(FDA(0.1)) > 0.8
+    assert accuracy(Roughness, scene, None, rows=64, lr=0.05) < 0.7
+    assert accuracy(Roughness, scene, FDA(0.1), rows=64, lr=0.05) > 0.8

@@ -3,27 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from edits import accuracy, edited
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from eo_adapt.align import Setup, Step
 from eo_adapt.align.histogram_matching import HistogramMatching, match
 from eo_adapt.types import Batch, Observation
-
-STEP = Step(nn.Identity(), nn.CrossEntropyLoss(), None, 0.5)
 
 
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def edited(method: HistogramMatching, source, *targets):
-    method.attach(nn.Identity(), Setup(3, 1, len(targets)))
-    (source,), same = method.edit((source,), targets, STEP)
-    assert same is targets
-    return source
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -160,18 +151,8 @@ def test_undoes_the_curve_of_another_sensor():
         curve = torch.exp(1.5 * x) * torch.tensor([0.2, 4.0, 0.2, 1.0]) + torch.tensor([2.0, -6.0, 1.0, -3.0])
         return (curve if sensor else x), labels
 
-    def accuracy(method: HistogramMatching | None) -> float:
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
-        optimiser = torch.optim.Adam(model.parameters(), 0.02)
-        for _ in range(150):
-            (x, y), (other, _) = sample(128, False), sample(128, True)
-            x = edited(method, x, other) if method else x
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            optimiser.step()
-        x, y = sample(500, True)
-        return (model(x).argmax(1) == y).float().mean().item()
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
 
-    assert accuracy(None) < 0.7
-    assert accuracy(HistogramMatching()) > 0.85
+    assert accuracy(network, sample, None, rows=128, lr=0.02) < 0.7
+    assert accuracy(network, sample, HistogramMatching(), rows=128, lr=0.02) > 0.85

@@ -1,145 +1,24 @@
-"""Label shift: known priors are found, nothing happens without a shift, and it helps where aligning marginals hurts."""
+"""Label shift: offsets, weights and temperature against formulas, export and state, priors and options."""
 
 import io
-from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
 
 import pytest
 import torch
 from quick import QUICK
-from torch import Tensor, nn
+from torch import nn
+from unequal import EQUAL, Net, answers, draw
 
-from eo_adapt.align import Alignment, Setup, Step, View
-from eo_adapt.align.coral import CORAL
-from eo_adapt.align.csn import CSN
+from eo_adapt.align import Setup, Step, View
 from eo_adapt.align.label_shift import LabelShift, Shifted, resolve
-from eo_adapt.align.mmd import MMD
-from eo_adapt.align.source_only import SourceOnly
-from eo_adapt.align.stack import Stack
 from eo_adapt.assemble import build_task
 from eo_adapt.registry import config
 from eo_adapt.train import as_plain
-
-EQUAL, UNEQUAL = (1 / 3, 1 / 3, 1 / 3), (0.05, 0.9, 0.05)
-SPREAD = 0.6  # of the trap: classes overlap a little
-CENTRES = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.7]])
 
 
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def draw(shares: tuple[float, ...], n: int, spread: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Each class looks the same everywhere; only shares differ."""
-    labels = torch.multinomial(torch.tensor(shares), n, replacement=True)
-    return CENTRES[labels] + spread * torch.randn(n, 2), labels
-
-
-class Net(nn.Module):
-    def __init__(self, norm: bool = False):
-        super().__init__()
-        layers = [nn.Linear(2, 16), *([nn.BatchNorm1d(16)] if norm else []), nn.ReLU(), nn.Linear(16, 8), nn.ReLU()]
-        self.encoder, self.head = nn.Sequential(*layers), nn.Linear(8, 3)
-
-    def forward(self, x):
-        features = self.encoder(x)
-        return features, self.head(features)
-
-
-def fitted(align: Alignment, shares: tuple[float, ...], spread: float = 0.5, norm: bool = False) -> Net:
-    """Trained on equal shares; settled half-way and at the end."""
-    (xs, ys), (xt, _), val = draw(EQUAL, 200, spread), draw(shares, 200, spread), draw(EQUAL, 300, spread)
-    net, criterion = Net(norm), nn.CrossEntropyLoss()
-    align.attach(net, Setup(8, 1, 1, 3))
-    optimiser = torch.optim.Adam([*net.parameters(), *align.parameters()], 0.01)
-    for number in range(100):
-        if number == 50:
-            settled(align, net, val, draw(shares, 400, spread)[0])
-        net.train()
-        with align.scope(0):
-            f, z = net(xs)
-        with align.scope(1):
-            g, q = net(xt)
-        step = Step(net, criterion, align.scope, number / 100)
-        terms = align((View(f, z, xs, 0, ys),), (View(g, q, xt, 1),), step)
-        optimiser.zero_grad()
-        (criterion(z, ys) + sum(terms.values())).backward()
-        optimiser.step()
-        align.after_step(net)
-    settled(align, net, val, draw(shares, 400, spread)[0])
-    return net
-
-
-def settled(align: Alignment, net: nn.Module, val: tuple[Tensor, Tensor], target: Tensor) -> None:
-    net.eval()
-    if align.settles:
-        align.settle(net, {0: [val]}, {1: [target[:100], target[100:]]})
-
-
-def answers(net: nn.Module, align: Alignment, x: Tensor, domain: int = 1) -> Tensor:
-    with torch.no_grad(), align.scope(domain):
-        return align.predict(net, x)
-
-
-@cache
-def scores(name: str, shares: tuple[float, ...] = UNEQUAL) -> list[float]:
-    """Target accuracy of each seed."""
-    made: dict[str, Callable[[], Alignment]] = {
-        "source_only": SourceOnly,
-        "coral": lambda: CORAL(1e4),
-        "mmd": lambda: MMD(10.0),
-        "bbse": LabelShift,
-        "em": lambda: LabelShift(estimator="em"),
-        "both": lambda: LabelShift(how="both"),
-        "reweight": lambda: LabelShift(how="reweight"),
-        "known": lambda: LabelShift(estimator="known", priors=UNEQUAL),
-    }
-    found = []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        align = made[name]()
-        net = fitted(align, shares, SPREAD)
-        x, y = draw(shares, 3000, SPREAD)
-        found.append((answers(net, align, x).argmax(1) == y).float().mean().item())
-    return found
-
-
-@pytest.mark.parametrize("name", ["coral", "mmd"])
-def test_the_trap_matching_marginals_hurts(name):
-    losses = [a - b for a, b in zip(scores(name), scores("source_only"), strict=True)]
-    assert max(losses) < 0
-    assert sum(losses) / 3 < -0.03
-
-
-@pytest.mark.parametrize("name", ["bbse", "em", "both", "reweight", "known"])
-def test_in_the_trap_it_helps_every_time(name):
-    gains = [a - b for a, b in zip(scores(name), scores("source_only"), strict=True)]
-    assert min(gains) > 0.005, gains
-
-
-@pytest.mark.parametrize("estimator", ["bbse", "em"])
-@pytest.mark.parametrize("shares", [UNEQUAL, (0.6, 0.1, 0.3)])
-def test_known_shares_are_found(estimator, shares):
-    align = LabelShift(estimator=estimator)
-    fitted(align, shares, spread=0.6)
-    torch.testing.assert_close(align.shares(1), torch.tensor(shares), atol=0.09, rtol=0)
-    assert not align.shares(0).any()
-
-
-@pytest.mark.parametrize("estimator", ["bbse", "em"])
-@pytest.mark.parametrize("how", ["adjust", "both"])
-def test_without_a_shift_nothing_happens(estimator, how):
-    touched = 0
-    for seed in range(4):
-        torch.manual_seed(seed)
-        align = LabelShift(estimator=estimator, how=how)
-        net = fitted(align, EQUAL, spread=0.7)
-        x = draw(EQUAL, 500, 0.7)[0]
-        touched += not torch.equal(answers(net, align, x), net(x)[1])
-        assert (answers(net, align, x).argmax(1) != net(x)[1].argmax(1)).float().mean() < 0.05
-    assert touched <= 1
 
 
 def test_a_classifier_that_knows_nothing_adjusts_nothing_even_if_predictions_differ():
@@ -274,17 +153,6 @@ def test_maps_are_adjusted_pixel_by_pixel_and_thinned():
     torch.testing.assert_close(out, net(x)[1] + align._offsets[1].view(3, 1, 1))
     torch.testing.assert_close(align.export(net, 1)(x)[1], out)
     assert align._offsets[1].any()
-
-
-def test_in_a_stack_with_csn_every_domain_is_seen_by_its_own_statistics():
-    shift = LabelShift(guard=0.0)
-    stack = Stack({"csn": CSN(), "label_shift": shift})
-    net = fitted(stack, (0.2, 0.6, 0.2), norm=True)
-    x = draw(EQUAL, 50)[0]
-    with stack.scope(1):
-        unadjusted = net(x)[1]
-    torch.testing.assert_close(answers(net, stack, x), unadjusted + shift._offsets[1])
-    torch.testing.assert_close(stack.export(net, 1)(x)[1], answers(net, stack, x))
 
 
 def test_state_survives_saving():

@@ -1,0 +1,50 @@
+"""What tests of methods that edit sources share: one edit, and what a network learns from edited sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eo_adapt.align import Alignment, Setup, Step
+
+STEP = Step(nn.Identity(), nn.CrossEntropyLoss(), None, 0.5)
+
+
+def edited(method: Alignment, source: Any, *targets: Any) -> Any:
+    """The source's batch as the method has changed it; targets are handed back as they came."""
+    method.attach(nn.Identity(), Setup(3, 1, len(targets)))
+    (source,), same = method.edit((source,), targets, STEP)
+    assert same is targets
+    return source
+
+
+def accuracy(
+    build: Callable[[], nn.Module],
+    draw: Callable[[int, bool], tuple[Tensor, Tensor]],
+    method: Alignment | None,
+    rows: int,
+    lr: float,
+) -> float:
+    """Share of right answers in the target after training on the source.
+
+    Args:
+        build: The network, from inputs to logits.
+        draw: (inputs, labels) of so many samples, of the target where the second argument is true.
+        method: Edits the source's batches; None leaves them.
+        rows: Samples a batch.
+        lr: Of Adam.
+    """
+    torch.manual_seed(0)
+    model = build()
+    optimiser = torch.optim.Adam(model.parameters(), lr)
+    for _ in range(150):
+        (x, y), (other, _) = draw(rows, False), draw(rows, True)
+        x = edited(method, x, other) if method else x
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    x, y = draw(500, True)
+    return (model(x).argmax(1) == y).float().mean().item()
