@@ -35,9 +35,10 @@ def to_score(folder: Path) -> bool:
 def score_candidates(task: AdaptationTask, data: DomainDataModule, folder: Path) -> pd.DataFrame:
     """Score every kept epoch of a run on the sealed test parcels and write ``candidates.parquet``.
 
-    Needs ``trainer.keep=all`` and the labels opened. One row an epoch that may be chosen; columns: epoch, ``select/<criterion>`` as logged
-    in training, ``val/<target>`` (macro-F1 of the shared classes on labelled target-val: what an oracle would choose
-    by), ``<score>/<domain>`` on test for closed_macro_f1, macro_f1, accuracy and ece, ``a_distance/<target>``.
+    Needs ``trainer.keep=all`` and the labels opened. One row an epoch that may be chosen; columns: epoch,
+    ``select/<criterion>`` as logged in training, ``val/<target>`` (macro-F1 of the shared classes on labelled
+    target-val: what an oracle would choose by), ``<score>/<domain>`` on test for
+    closed_macro_f1, macro_f1, accuracy and ece, ``a_distance/<target>``.
 
     Args:
         task: The run's task, its weights are overwritten.

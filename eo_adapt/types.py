@@ -80,9 +80,9 @@ class Observation:
     gdd: Tensor | None = None
 
     def between(self, first: float, last: float) -> Observation:
-        """Only dates from ``first`` to ``last``, both included; columns without any such date are left out, but for one.
+        """Only dates from ``first`` to ``last``, both included.
 
-        A look without dates stays as it is.
+        Columns without any such date are left out, but for one. A look without dates stays as it is.
         """
         if self.days is None or self.valid is None:
             return self

