@@ -147,8 +147,7 @@ class DomainDataModule(pl.LightningDataModule):
     def sensors(self) -> dict[str, int]:
         """Sensor -> number of bands (and of parcel attributes, where there are), what encoders are built with."""
         sensors = {name: len(bands) for name, bands in self.bands.items()}
-        attributes = self.store.attributes
-        return sensors if attributes is None else {**sensors, "attributes": attributes.shape[1]}
+        return sensors | ({} if (more := self.store.attributes) is None else {"attributes": more.shape[1]})
 
     @property
     def provides(self) -> frozenset[str]:
