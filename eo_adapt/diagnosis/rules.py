@@ -144,8 +144,8 @@ def recommend(measures: Mapping[str, Any]) -> tuple[str, str]:
         why = "no shift that a method could close was found"
     else:
         first = min(steps, key=lambda cause: steps[cause])
-        why = f"{first.replace('_', ' ')} comes first, and no method closed it without losing elsewhere"
-    return "source_only", f"{why}. A few labels of the target are worth more: shift.target_labels=5 method=fine_tune."
+        why = f"{first.replace('_', ' ')} comes first, for which no method has been shown to be safe"
+    return "source_only", f"{why}. With a few labels of the target, compare shift.target_labels=5 method=fine_tune."
 
 
 def _notes(target: str, m: Mapping[str, Any], hygiene: Mapping[str, Any], named: bool) -> list[Finding | None]:
