@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from .base import Alignment, Place, Setup, Step, View, Views, rows
+from .base import Alignment, Place, Setup, Step, View, Views, check_number, rows
 from .critic import Critic, Judge, Rows
 from .teacher import Teacher, precision_of
 
@@ -54,11 +54,10 @@ class ADDA(Alignment):
         self, weight: float = 1.0, start: float = 0.5, steps: int = 1, lr: float = 1e-3, hidden: int = 256
     ) -> None:
         super().__init__(weight)
-        if not 0 <= start < 1 or steps < 1 or lr <= 0 or hidden < 1:
-            raise ValueError(
-                f"adda needs 0 <= start < 1, steps >= 1, lr > 0, hidden >= 1; got start={start}, steps={steps}, "
-                f"lr={lr}, hidden={hidden}"
-            )
+        check_number("adda.start", start, least=0, below=1)
+        check_number("adda.steps", steps, least=1, whole=True)
+        check_number("adda.lr", lr, above=0)
+        check_number("adda.hidden", hidden, least=1, whole=True)
         self.start, self.steps, self.lr, self.hidden = start, steps, lr, hidden
         self._monitors: dict[str, Tensor] = {}
         self._first: dict[str, Tensor] = {}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .base import check_number
 from .looks import Look, band_moments, looks, put
 
 Follow = Callable[[Tensor], Tensor]
@@ -93,11 +94,9 @@ class StrongView:
         mirror: bool = True,
         leave: Sequence[str] = ("attributes",),
     ) -> None:
-        if min(gain, bias, noise, jitter) < 0 or not 0 <= drop < 1:
-            raise ValueError(
-                f"a strong view needs gain, bias, noise, jitter >= 0 and 0 <= drop < 1; got gain={gain}, bias={bias}, "
-                f"noise={noise}, jitter={jitter}, drop={drop}"
-            )
+        for name, size in (("gain", gain), ("bias", bias), ("noise", noise), ("jitter", jitter)):
+            check_number(f"StrongView.{name}", size, least=0)
+        check_number("StrongView.drop", drop, least=0, below=1)
         self.gain, self.bias, self.noise, self.drop, self.jitter = gain, bias, noise, drop, jitter
         self.mirror, self.leave = mirror, frozenset(leave)
 

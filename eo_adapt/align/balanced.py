@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views
+from .base import Alignment, Setup, Step, Views, check_number
 from .entropy import logit_rows
 from .shares import label_shares, reweighted
 
@@ -40,11 +40,9 @@ class Balanced(Alignment):
         max_weight: float = 10.0,
     ) -> None:
         super().__init__(weight)
-        if not 0 <= momentum < 1 or not 0 <= smooth <= 1 or not max_weight >= 1:
-            raise ValueError(
-                f"balanced needs momentum in [0, 1), smooth in [0, 1], max_weight >= 1; got momentum={momentum}, "
-                f"smooth={smooth}, max_weight={max_weight}"
-            )
+        check_number("balanced.momentum", momentum, least=0, below=1)
+        check_number("balanced.smooth", smooth, least=0, most=1)
+        check_number("balanced.max_weight", max_weight, least=1)
         self.pseudo, self.momentum, self.smooth, self.max_weight = pseudo, momentum, smooth, max_weight
         self.needs_target = pseudo
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -98,6 +100,25 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {list(allowed)}; got {value!r}")
 
 
+def check_number(
+    name: str,
+    value: float,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    whole: bool = False,
+) -> None:
+    """Refuse an option that is no finite (or whole) number, least <= value <= most and above < value < below."""
+    number = isinstance(value, Integral if whole else Real) and math.isfinite(value)
+    if not (number and least <= value <= most and above < value < below):
+        bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
+        allowed = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
+        kind = f"a {'whole' if whole else 'finite'} number"
+        raise ValueError(f"{name} must be {kind} {allowed}".rstrip() + f"; got {value!r}")
+
+
 @dataclass(frozen=True)
 class Step:
     """What the trainer lends an alignment for one step.
@@ -152,9 +173,7 @@ class Alignment(nn.Module):
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= weight <= self.weight_limit or weight == float("inf"):
-            most = "" if self.weight_limit == float("inf") else f" and at most {self.weight_limit:g}"
-            raise ValueError(f"{type(self).__name__}.weight must be a finite number >= 0{most}; got {weight}")
+        check_number(f"{type(self).__name__}.weight", weight, least=0, most=self.weight_limit)
         self.weight = weight
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

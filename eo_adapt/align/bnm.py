@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, Views
+from .base import Alignment, Step, Views, check_number
 from .entropy import logit_rows
 from .gather import joined
 
@@ -40,8 +40,7 @@ class BNM(Alignment):
 
     def __init__(self, weight: float = 1.0, max_rows: int = 2048) -> None:
         super().__init__(weight)
-        if max_rows < 1:
-            raise ValueError(f"bnm.max_rows must be >= 1; got {max_rows}")
+        check_number("bnm.max_rows", max_rows, least=1, whole=True)
         self.max_rows = max_rows
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:

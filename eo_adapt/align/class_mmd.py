@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice
+from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice, check_number
 from .gather import matched, on_features
 from .mmd import Estimator, check_kernel, check_rows, divisors, draw, mixture_distances
 
@@ -82,10 +82,8 @@ class ClassMMD(Alignment):
         super().__init__(weight)
         check_kernel("class_mmd", estimator, max_rows, scales=scales)
         check_choice("class_mmd.pairing", pairing, PAIRS)
-        if not 0 <= confidence < 1:
-            raise ValueError(f"class_mmd.confidence must be in [0, 1); got {confidence}")
-        if min_rows < 2:
-            raise ValueError(f"class_mmd.min_rows must be >= 2, a pair of rows; got {min_rows}")
+        check_number("class_mmd.confidence", confidence, least=0, below=1)
+        check_number("class_mmd.min_rows", min_rows, least=2)  # a pair
         self.scales, self.estimator, self.confidence = tuple(scales), estimator, confidence
         self.min_rows, self.pairing, self.max_rows = min_rows, pairing, max_rows
 

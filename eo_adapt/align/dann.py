@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, View, Views
+from .base import Alignment, Setup, Step, View, Views, check_number
 from .critic import mlp
 
 
@@ -51,11 +51,10 @@ class DANN(Alignment):
 
     def __init__(self, weight: float = 1.0, strength: float = 1.0, gamma: float = 10.0, hidden: int = 256) -> None:
         super().__init__(weight)
-        if strength < 0 or gamma < 0 or hidden < 1:
-            raise ValueError(
-                f"dann needs strength >= 0, gamma >= 0, hidden >= 1; got strength={strength}, gamma={gamma}, "
-                f"hidden={hidden}"
-            )
+        name = type(self).__name__.lower()
+        check_number(f"{name}.strength", strength, least=0)
+        check_number(f"{name}.gamma", gamma, least=0)
+        check_number(f"{name}.hidden", hidden, least=1, whole=True)
         self.strength, self.gamma, self.hidden = strength, gamma, hidden
         self._monitors: dict[str, Tensor] = {}
 

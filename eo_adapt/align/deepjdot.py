@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice
+from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice, check_number
 from .class_mmd import labelled_shares
 from .gather import matched, on_features
 from .mmd import draw, squared_distances
@@ -131,14 +131,11 @@ class DeepJDOT(Alignment):
         super().__init__(weight)
         check_choice("deepjdot.plan", plan, PLANS)
         check_choice("deepjdot.pairing", pairing, PAIRS)
-        for name, price in (("feature_cost", feature_cost), ("label_cost", label_cost)):
-            if not 0 <= price < float("inf"):
-                raise ValueError(f"deepjdot.{name} must be a finite number >= 0; got {price}")
-        if min(entropy, slack) <= 0 or max_rows < 1:
-            raise ValueError(
-                f"deepjdot needs entropy > 0, slack > 0, max_rows >= 1; got entropy={entropy}, slack={slack}, "
-                f"max_rows={max_rows}"
-            )
+        check_number("deepjdot.feature_cost", feature_cost, least=0)
+        check_number("deepjdot.label_cost", label_cost, least=0)
+        check_number("deepjdot.entropy", entropy, above=0)
+        check_number("deepjdot.slack", slack, above=0)
+        check_number("deepjdot.max_rows", max_rows, least=1, whole=True)
         _pot()
         self.options = {"feature_cost": feature_cost, "label_cost": label_cost, "entropy": entropy, "slack": slack}
         self.plan, self.pairing, self.max_rows = plan, pairing, max_rows

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step
+from .base import Alignment, Step, check_number
 from .looks import Look, inputs_of, looks, put, with_inputs
 
 
@@ -105,8 +105,7 @@ class FDA(Alignment):
 
     def __init__(self, beta: float = 0.01, leave: Sequence[str] = ("attributes",)) -> None:
         super().__init__()
-        if not 0 <= beta <= 0.5:
-            raise ValueError(f"fda.beta is a share of the image's side and must lie in [0, 0.5]; got {beta}")
+        check_number("fda.beta", beta, least=0, most=0.5)  # of the image's side
         self.beta, self.leave = beta, frozenset(leave)
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from .base import Alignment
+from .base import Alignment, check_number
 
 
 class FewShot(Alignment):
@@ -17,6 +17,5 @@ class FewShot(Alignment):
 
     def __init__(self, shots: int = 5) -> None:
         super().__init__()
-        if shots < 1:
-            raise ValueError(f"few_shot.shots must be at least 1; got {shots}")
+        check_number("few_shot.shots", shots, least=1, whole=True)
         self.shots = shots

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from .base import Alignment, Labelled, Step
+from .base import Alignment, Labelled, Step, check_number
 from .meta import head_of, learn, trained
 
 
@@ -29,11 +28,9 @@ class FineTune(Alignment):
 
     def __init__(self, steps: int = 100, lr: float = 1e-3, batch_size: int = 128, head_only: bool = False) -> None:
         super().__init__()
-        if not (steps >= 1 and 0 < lr < math.inf and batch_size >= 2):
-            raise ValueError(
-                f"fine_tune needs steps >= 1, lr > 0 and batch_size >= 2; got steps={steps}, lr={lr}, "
-                f"batch_size={batch_size}"
-            )
+        check_number("fine_tune.steps", steps, least=1, whole=True)
+        check_number("fine_tune.lr", lr, above=0)
+        check_number("fine_tune.batch_size", batch_size, least=2, whole=True)
         self.steps, self.lr, self.batch_size, self.head_only = steps, lr, batch_size, head_only
 
     def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:

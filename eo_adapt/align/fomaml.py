@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Labelled, Step, View, Views
+from .base import Alignment, Labelled, Step, View, Views, check_number
 from .meta import Weights, descend, halves, learn, logits_of, risks, take, trained
 
 
@@ -46,11 +45,10 @@ class FOMAML(Alignment):
     ) -> None:
         super().__init__(weight)
         name = type(self).__name__.lower()
-        if not (0 < inner_lr < math.inf and inner_steps >= 1 and tune_steps >= 1 and batch_size >= 2):
-            raise ValueError(
-                f"{name} needs inner_lr > 0, inner_steps >= 1, tune_steps >= 1 and batch_size >= 2; got "
-                f"{inner_lr=}, {inner_steps=}, {tune_steps=}, {batch_size=}"
-            )
+        check_number(f"{name}.inner_lr", inner_lr, above=0)
+        check_number(f"{name}.inner_steps", inner_steps, least=1, whole=True)
+        check_number(f"{name}.tune_steps", tune_steps, least=1, whole=True)
+        check_number(f"{name}.batch_size", batch_size, least=2, whole=True)
         self.inner_lr, self.inner_steps, self.tune_steps = inner_lr, inner_steps, tune_steps
         self.batch_size, self.exact = batch_size, exact
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, View, Views, check_choice
+from .base import Alignment, Setup, Step, View, Views, check_choice, check_number
 from .looks import mean_day
 
 Encoding = Literal["wavelengths", "unit_sphere", "metres"]
@@ -120,11 +120,10 @@ class GeoMT(Alignment):
     ) -> None:
         super().__init__(weight)
         check_choice("geomt.encoding", encoding, ENCODINGS)
-        if not 0 < min_km <= max_km < float("inf") or frequencies < 1 or hidden < 1:
-            raise ValueError(
-                f"geomt needs 0 < min_km <= max_km, frequencies >= 1 and hidden >= 1; got min_km={min_km}, "
-                f"max_km={max_km}, frequencies={frequencies}, hidden={hidden}"
-            )
+        check_number("geomt.min_km", min_km, above=0)
+        check_number("geomt.max_km", max_km, least=min_km)
+        check_number("geomt.frequencies", frequencies, least=1, whole=True)
+        check_number("geomt.hidden", hidden, least=1, whole=True)
         self.encoding, self.min_km, self.max_km, self.frequencies = encoding, min_km, max_km, frequencies
         self.season, self.hidden = season, hidden
         self.needs = frozenset({"lonlat", "days"} if season else {"lonlat"})

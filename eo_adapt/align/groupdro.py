@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views
+from .base import Alignment, Setup, Step, Views, check_number
 from .meta import joint_risks
 
 
@@ -40,8 +40,7 @@ class GroupDRO(Alignment):
 
     def __init__(self, weight: float = 1.0, eta: float = 0.01) -> None:
         super().__init__(weight)
-        if not 0 <= eta < math.inf:
-            raise ValueError(f"groupdro.eta must be a finite number >= 0; got {eta}")
+        check_number("groupdro.eta", eta, least=0)
         self.eta = eta
         self._seen: list[Tensor] = []  # risks (S,) of the batches since the last optimiser step
 

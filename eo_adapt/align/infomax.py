@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, Views
+from .base import Alignment, Step, Views, check_number
 from .entropy import entropies, over_targets
 
 
@@ -41,8 +41,7 @@ class InfoMax(Alignment):
 
     def __init__(self, weight: float = 0.1, diversity: float = 1.0) -> None:
         super().__init__(weight)
-        if not 0 <= diversity < math.inf:
-            raise ValueError(f"infomax.diversity must be a finite number >= 0; got {diversity}")
+        check_number("infomax.diversity", diversity, least=0)
         self.diversity = diversity
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:

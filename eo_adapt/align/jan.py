@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice
+from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice, check_number
 from .gather import matched, on_features
 from .mmd import Estimator, check_kernel, check_rows, divisors, draw, mixture_distances
 
@@ -79,8 +79,7 @@ class JAN(Alignment):
         super().__init__(weight)
         check_kernel("jan", estimator, max_rows, scales=scales, output_scales=output_scales)
         check_choice("jan.pairing", pairing, PAIRS)
-        if not 0 <= floor < float("inf"):
-            raise ValueError(f"jan.floor must be a finite number >= 0; got {floor}")
+        check_number("jan.floor", floor, least=0)
         self.scales, self.floor = (tuple(scales), tuple(output_scales)), floor
         self.estimator, self.pairing, self.max_rows = estimator, pairing, max_rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, cast
@@ -10,7 +9,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Labelled, Setup, Step, Views, check_choice
+from .base import Alignment, Labelled, Setup, Step, Views, check_choice, check_number
 from .entropy import logit_rows
 from .scope import looked_at, looking_at
 from .shares import bbse, em, reweighted, sampling_noise, temperature
@@ -69,11 +68,9 @@ class LabelShift(Alignment):
             raise ValueError(
                 f"label_shift.priors goes with estimator=known; got estimator={estimator}, priors={priors}"
             )
-        if not 0 <= guard < math.inf or not 1 <= max_ratio < math.inf or max_rows < 1:
-            raise ValueError(
-                f"label_shift needs a finite guard >= 0 and max_ratio >= 1, and max_rows >= 1; got guard={guard}, "
-                f"max_ratio={max_ratio}, max_rows={max_rows}"
-            )
+        check_number("label_shift.guard", guard, least=0)
+        check_number("label_shift.max_ratio", max_ratio, least=1)
+        check_number("label_shift.max_rows", max_rows, least=1, whole=True)
         self.estimator, self.how, self.priors = estimator, how, priors
         self.guard, self.max_ratio, self.calibrate, self.max_rows = guard, max_ratio, calibrate, max_rows
         self._known: Tensor | None = None

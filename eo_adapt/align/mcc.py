@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, Views
+from .base import Alignment, Step, Views, check_number
 from .entropy import entropies, over_targets
 
 
@@ -50,8 +48,7 @@ class MCC(Alignment):
 
     def __init__(self, weight: float = 1.0, temperature: float = 2.5) -> None:
         super().__init__(weight)
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"mcc.temperature must be a finite number > 0; got {temperature}")
+        check_number("mcc.temperature", temperature, above=0)
         self.temperature = temperature
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, Views
+from .base import Alignment, Setup, Step, Views, check_number
 from .critic import mlp
 from .dann import reverse_gradient
 
@@ -69,8 +69,8 @@ class MCD(Alignment):
 
     def __init__(self, weight: float = 1.0, strength: float = 4.0, hidden: int = 256) -> None:
         super().__init__(weight)
-        if not 0 <= strength < float("inf") or hidden < 1:
-            raise ValueError(f"mcd needs a finite strength >= 0, hidden >= 1; got strength={strength}, hidden={hidden}")
+        check_number("mcd.strength", strength, least=0)
+        check_number("mcd.hidden", hidden, least=1, whole=True)
         self.strength, self.hidden = strength, hidden
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

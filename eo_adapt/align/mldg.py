@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views
+from .base import Alignment, Setup, Step, Views, check_number
 from .meta import descend, logits_of, risks, trained
 
 
@@ -37,10 +35,9 @@ class MLDG(Alignment):
         self, weight: float = 1.0, lr: float = 0.1, beta: float = 1.0, held_out: int = 1, exact: bool = False
     ) -> None:
         super().__init__(weight)
-        if not (0 < lr < math.inf and 0 <= beta < math.inf and held_out >= 1):
-            raise ValueError(
-                f"mldg needs lr > 0, beta >= 0 and held_out >= 1; got lr={lr}, beta={beta}, held_out={held_out}"
-            )
+        check_number("mldg.lr", lr, above=0)
+        check_number("mldg.beta", beta, least=0)
+        check_number("mldg.held_out", held_out, least=1, whole=True)
         self.lr, self.beta, self.held_out, self.exact = lr, beta, held_out, exact
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

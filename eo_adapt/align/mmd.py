@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, pairs
+from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, check_number, pairs
 
 Estimator = Literal["u", "v"]
 ESTIMATORS = ("u", "v")
@@ -179,10 +179,11 @@ def check_kernel(name: str, estimator: str, max_rows: int, **scales: Sequence[fl
     """Refuse impossible options of a kernel method, at construction."""
     check_choice(f"{name}.estimator", estimator, ESTIMATORS)
     for option, factors in scales.items():
-        if not factors or min(factors) <= 0:
-            raise ValueError(f"{name}.{option} needs at least one factor, all > 0; got {list(factors)}")
-    if max_rows < 2:
-        raise ValueError(f"{name}.max_rows must be >= 2; got {max_rows}")
+        if not factors:
+            raise ValueError(f"{name}.{option} needs at least one factor; got none")
+        for factor in factors:
+            check_number(f"each of {name}.{option}", factor, above=0)
+    check_number(f"{name}.max_rows", max_rows, least=2, whole=True)
 
 
 def draw(x: Tensor, count: int) -> Tensor:

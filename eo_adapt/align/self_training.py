@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import StrongView
-from .base import Alignment, Place, Setup, Step, View, Views
+from .base import Alignment, Place, Setup, Step, View, Views, check_number
 from .gather import joined
 from .looks import inputs_of, with_inputs
 from .teacher import Teacher, precision_of, untracked
@@ -129,13 +129,13 @@ class SelfTraining(Alignment):
     ) -> None:
         super().__init__(weight)
         name = type(self).__name__
-        if not (0 < keep <= 1 and 0 <= floor < 1 and 0 <= start < 1 and 0 <= decay <= 1):
-            raise ValueError(
-                f"{name} needs 0 < keep <= 1, 0 <= floor < 1, 0 <= start < 1 and 0 <= decay <= 1; got keep={keep}, "
-                f"floor={floor}, start={start}, decay={decay}"
-            )
-        if rate <= 0 or not (gamma == 0 or gamma >= 1):  # in between, the gradient at p = 1 is infinite
-            raise ValueError(f"{name} needs rate > 0 and gamma 0 or >= 1; got rate={rate}, gamma={gamma}")
+        check_number(f"{name}.keep", keep, above=0, most=1)
+        check_number(f"{name}.floor", floor, least=0, below=1)
+        check_number(f"{name}.rate", rate, above=0)
+        check_number(f"{name}.decay", decay, least=0, most=1)
+        check_number(f"{name}.start", start, least=0, below=1)
+        if gamma != 0:  # between 0 and 1 the gradient at p = 1 is infinite
+            check_number(f"{name}.gamma, unless 0,", gamma, least=1)
         self.keep, self.floor, self.rate, self.decay, self.start = keep, floor, rate, decay, start
         self.gamma, self.strong, self.strong_sources = gamma, strong or StrongView(), strong_sources
         self._kept: list[Tensor] = []

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, pairs
+from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, check_number, pairs
 
 
 def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:
@@ -63,8 +63,7 @@ class SWD(Alignment):
 
     def __init__(self, weight: float = 1.0, directions: int = 128, pairing: Pairing = "pooled") -> None:
         super().__init__(weight)
-        if directions < 1:
-            raise ValueError(f"swd.directions must be >= 1; got {directions}")
+        check_number("swd.directions", directions, least=1, whole=True)
         check_choice("swd.pairing", pairing, PAIRS)
         self.directions, self.pairing = directions, pairing
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from .base import View
+from .base import View, check_number
 
 
 @torch.no_grad()
@@ -50,8 +50,7 @@ class Teacher(nn.Module):
 
     def __init__(self, network: nn.Module, decay: float = 0.99) -> None:
         super().__init__()
-        if not 0 <= decay <= 1:
-            raise ValueError(f"a teacher's decay must lie in [0, 1]; got {decay}")
+        check_number("Teacher.decay", decay, least=0, most=1)
         self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False)
         like = next(network.parameters(), torch.empty(0))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .base import Alignment, Setup
+from .base import Alignment, Setup, check_number
 from .csn import DomainNorm
 from .entropy import entropies, logit_rows
 from .scope import looked_at, looking_at
@@ -72,15 +72,11 @@ class Tent(Alignment):
         episodic: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < lr < math.inf or steps < 1 or min_batch < 2:
-            raise ValueError(
-                f"tent needs a finite lr > 0, steps >= 1, min_batch >= 2; got lr={lr}, steps={steps}, "
-                f"min_batch={min_batch}"
-            )
-        if not 0 < confident <= 1 or not 0 <= collapse < 1:
-            raise ValueError(
-                f"tent needs confident in (0, 1] and collapse in [0, 1); got confident={confident}, collapse={collapse}"
-            )
+        check_number("tent.lr", lr, above=0)
+        check_number("tent.steps", steps, least=1, whole=True)
+        check_number("tent.min_batch", min_batch, least=2, whole=True)
+        check_number("tent.confident", confident, above=0, most=1)
+        check_number("tent.collapse", collapse, least=0, below=1)
         self.lr, self.steps, self.min_batch = lr, steps, min_batch
         self.confident, self.collapse, self.episodic = confident, collapse, episodic
         self.sources = 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .augment import StrongView
-from .base import Setup, Step, View, Views, check_choice
+from .base import Setup, Step, View, Views, check_choice, check_number
 from .gather import joined
 from .looks import inputs_of, looks, moved, with_inputs
 from .self_training import SelfTraining
@@ -212,11 +212,9 @@ class TimeMatch(SelfTraining):
         strong = strong or StrongView(jitter=8.0)
         super().__init__(weight, keep, floor, rate, decay, start, gamma, strong, strong_sources)
         check_choice("timematch.criterion", criterion, CRITERIA)
-        if max_shift < 0 or min(resolution, batches, estimates) < 1:
-            raise ValueError(
-                "timematch needs max_shift >= 0 and resolution, batches, estimates >= 1; got "
-                f"max_shift={max_shift}, resolution={resolution}, batches={batches}, estimates={estimates}"
-            )
+        check_number("timematch.max_shift", max_shift, least=0, whole=True)
+        for name, count in (("resolution", resolution), ("batches", batches), ("estimates", estimates)):
+            check_number(f"timematch.{name}", count, least=1, whole=True)
         if len(prior) and not (min(prior) >= 0 and 0 < sum(prior) < float("inf")):
             raise ValueError(f"timematch.prior holds shares of the classes, each >= 0, some > 0; got {list(prior)}")
         self.criterion, self.max_shift, self.resolution = criterion, max_shift, resolution

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views
+from .base import Alignment, Setup, Step, Views, check_number
 from .critic import Critic, Judge, Rows
 
 
@@ -64,11 +64,10 @@ class WDGRL(Alignment):
         self, weight: float = 1.0, penalty: float = 10.0, steps: int = 5, lr: float = 1e-3, hidden: int = 256
     ) -> None:
         super().__init__(weight)
-        if penalty < 0 or steps < 1 or lr <= 0 or hidden < 1:
-            raise ValueError(
-                f"wdgrl needs penalty >= 0, steps >= 1, lr > 0, hidden >= 1; got penalty={penalty}, steps={steps}, "
-                f"lr={lr}, hidden={hidden}"
-            )
+        check_number("wdgrl.penalty", penalty, least=0)
+        check_number("wdgrl.steps", steps, least=1, whole=True)
+        check_number("wdgrl.lr", lr, above=0)
+        check_number("wdgrl.hidden", hidden, least=1, whole=True)
         self.penalty, self.steps, self.lr, self.hidden = penalty, steps, lr, hidden
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

@@ -44,7 +44,7 @@ def test_tuning_moves_the_head_alone():
 
 
 def test_it_goes_by_its_own_name():
-    with pytest.raises(ValueError, match="anil needs inner_lr > 0"):
+    with pytest.raises(ValueError, match=r"anil\.inner_lr must be a finite number > 0"):
         ANIL(inner_lr=-1.0)
 
 

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import re
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from eo_adapt.align import Alignment, Setup, Step, View
-from eo_adapt.align.base import check_choice, pairs, rows
+from eo_adapt.align.base import check_choice, check_number, pairs, rows
 from eo_adapt.align.source_only import SourceOnly
 from eo_adapt.align.target_only import TargetOnly
 
@@ -113,6 +115,29 @@ def test_a_misspelt_choice_is_told_the_right_ones():
     check_choice("csn.affine", "shared", ("shared", "per_domain"))
     with pytest.raises(ValueError, match=r"csn.affine must be one of \['shared', 'per_domain'\]; got 'sharde'"):
         check_choice("csn.affine", "sharde", ("shared", "per_domain"))
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "says"),
+    [
+        (math.nan, {"least": 0}, "x.y must be a finite number >= 0; got nan"),
+        (1.5, {"above": 0, "most": 1}, "x.y must be a finite number > 0 and <= 1; got 1.5"),
+        (0, {"above": 0, "most": 1}, "x.y must be a finite number > 0 and <= 1; got 0"),
+        (1.0, {"least": 0, "below": 1}, "x.y must be a finite number >= 0 and < 1; got 1.0"),
+        (2.0, {"least": 2, "whole": True}, "x.y must be a whole number >= 2; got 2.0"),
+        (math.inf, {"whole": True}, "x.y must be a whole number; got inf"),
+        ("1", {"least": 0}, "x.y must be a finite number >= 0; got '1'"),
+    ],
+)
+def test_an_impossible_number_is_told_its_bounds(value, bounds, says):
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        check_number("x.y", value, **bounds)
+
+
+def test_numbers_on_their_bounds_and_of_numpy_are_fine():
+    for value, bounds in ((0, {"least": 0}), (1, {"most": 1}), (np.float32(0.5), {"above": 0, "below": 1})):
+        check_number("x.y", value, **bounds)
+    check_number("x.y", np.int64(2), least=2, whole=True)
 
 
 def test_views_and_steps_cannot_be_changed_by_a_method():

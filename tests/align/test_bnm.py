@@ -64,7 +64,7 @@ def test_maps_are_thinned_and_targets_count_alike():
 
 
 def test_no_rows_are_refused():
-    with pytest.raises(ValueError, match=r"bnm.max_rows must be >= 1"):
+    with pytest.raises(ValueError, match=r"bnm\.max_rows must be a whole number >= 1"):
         BNM(max_rows=0)
 
 

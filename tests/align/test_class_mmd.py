@@ -209,9 +209,9 @@ def test_a_nan_is_not_dropped():
         ({"estimator": "w"}, r"class_mmd\.estimator must be one of"),
         ({"pairing": "all"}, r"class_mmd\.pairing must be one of"),
         ({"scales": ()}, r"class_mmd\.scales needs at least one"),
-        ({"confidence": 1.0}, r"class_mmd\.confidence must be in \[0, 1\); got 1.0"),
-        ({"min_rows": 1.0}, r"class_mmd\.min_rows must be >= 2"),
-        ({"max_rows": 1}, r"class_mmd\.max_rows must be >= 2; got 1"),
+        ({"confidence": 1.0}, r"class_mmd\.confidence must be .*< 1; got 1\.0"),
+        ({"min_rows": 1.0}, r"class_mmd\.min_rows must be a finite number >= 2"),
+        ({"max_rows": 1}, r"class_mmd\.max_rows must be a whole number >= 2; got 1"),
     ],
 )
 def test_wrong_options_are_refused_at_construction(options, message):

@@ -211,9 +211,9 @@ def test_importing_it_needs_no_pot():
         ({"pairing": "all"}, r"deepjdot\.pairing must be one of"),
         ({"feature_cost": -1.0}, r"deepjdot\.feature_cost must be a finite number >= 0; got -1.0"),
         ({"label_cost": float("inf")}, r"deepjdot\.label_cost must be a finite number >= 0"),
-        ({"entropy": 0.0}, r"entropy > 0, .* got entropy=0.0"),
-        ({"slack": 0.0}, r"slack > 0"),
-        ({"max_rows": 0}, r"max_rows >= 1"),
+        ({"entropy": 0.0}, r"deepjdot\.entropy must be a finite number > 0; got 0\.0"),
+        ({"slack": 0.0}, r"deepjdot\.slack must be a finite number > 0"),
+        ({"max_rows": 0}, r"deepjdot\.max_rows must be a whole number >= 1"),
     ],
 )
 def test_wrong_options_are_refused_at_construction(options, message):

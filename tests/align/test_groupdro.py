@@ -96,7 +96,7 @@ def test_the_weights_are_in_the_state():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"eta": -1.0}, "eta must be"), ({"eta": float("inf")}, "eta must be"), ({"weight": 1.5}, r"at most 1; got 1\.5")],
+    [({"eta": -1.0}, "eta must be"), ({"eta": float("inf")}, "eta must be"), ({"weight": 1.5}, r"<= 1; got 1\.5")],
 )
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):

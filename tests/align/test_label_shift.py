@@ -208,9 +208,9 @@ def test_impossible_priors_are_refused_when_attached(priors, says):
         ({"how": "weigh"}, "label_shift.how must be one of"),
         ({"estimator": "known"}, "priors goes with estimator=known"),
         ({"priors": [1, 1]}, "priors goes with estimator=known"),
-        ({"guard": -1.0}, "guard=-1"),
-        ({"max_ratio": 0.5}, "max_ratio=0.5"),
-        ({"max_rows": 0}, "max_rows=0"),
+        ({"guard": -1.0}, r"label_shift\.guard must be a finite number >= 0; got -1"),
+        ({"max_ratio": 0.5}, r"max_ratio must be a finite number >= 1; got 0\.5"),
+        ({"max_rows": 0}, r"max_rows must be a whole number >= 1; got 0"),
     ],
 )
 def test_impossible_options_are_refused(options, says):

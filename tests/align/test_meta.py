@@ -182,5 +182,5 @@ def test_learn_draws_at_most_so_many_samples():
 @pytest.mark.parametrize("name", ["groupdro", "mldg", "fomaml", "anil"])
 def test_a_share_of_the_task_loss_is_at_most_all_of_it(name):
     assert build("method", name, weight=1.0).weight == 1
-    with pytest.raises(ValueError, match=r"weight must be a finite number >= 0 and at most 1; got 1\.01"):
+    with pytest.raises(ValueError, match=r"weight must be a finite number >= 0 and <= 1; got 1\.01"):
         build("method", name, weight=1.01)

@@ -97,10 +97,10 @@ def test_beta_zero_is_training_on_the_kept_sources():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr": 0.0}, "lr > 0"),
-        ({"beta": -1.0}, "beta >= 0"),
-        ({"held_out": 0}, "held_out >= 1"),
-        ({"weight": 2.0}, r"weight must be .* at most 1"),
+        ({"lr": 0.0}, r"mldg\.lr must be a finite number > 0"),
+        ({"beta": -1.0}, r"mldg\.beta must be a finite number >= 0"),
+        ({"held_out": 0}, r"mldg\.held_out must be a whole number >= 1"),
+        ({"weight": 2.0}, r"weight must be .* <= 1"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -241,7 +241,7 @@ def test_labels_of_maps_follow_the_mirrored_image():
     [{"keep": 0.0}, {"keep": 1.1}, {"floor": 1.0}, {"start": 1.0}, {"decay": 2.0}, {"rate": 0.0}, {"gamma": 0.5}],
 )
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match=f"SelfTraining needs .*{next(iter(options))}"):
+    with pytest.raises(ValueError, match=rf"SelfTraining\.{next(iter(options))}.* must be"):
         SelfTraining(**options)
 
 

@@ -151,7 +151,7 @@ def test_pooled_each_and_maps():
 
 
 def test_wrong_options_and_empty_sides_are_refused():
-    with pytest.raises(ValueError, match=r"swd\.directions must be >= 1; got 0"):
+    with pytest.raises(ValueError, match=r"swd\.directions must be a whole number >= 1; got 0"):
         SWD(directions=0)
     with pytest.raises(ValueError, match=r"swd\.pairing must be one of"):
         SWD(pairing="all")

@@ -138,7 +138,7 @@ def test_comes_back_to_the_bit():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1, float("nan")])
 def test_refuses_a_decay_that_is_none(decay):
-    with pytest.raises(ValueError, match=r"decay must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"Teacher\.decay must be a finite number >= 0 and <= 1"):
         Teacher(net(), decay)
 
 

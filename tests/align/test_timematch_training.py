@@ -121,12 +121,12 @@ def test_inputs_without_days_are_warned_of_unless_nothing_is_to_be_moved():
     ("options", "words"),
     [
         ({"criterion": "acc"}, "criterion must be one of"),
-        ({"max_shift": -1}, "max_shift >= 0"),
+        ({"max_shift": -1}, "max_shift must be a whole number >= 0"),
         ({"resolution": 0}, "resolution"),
         ({"estimates": 0}, "estimates"),
         ({"prior": [0.0, 0.0]}, "some > 0"),
         ({"prior": [-1.0, 2.0]}, "each >= 0"),
-        ({"keep": 0.0}, "TimeMatch needs"),
+        ({"keep": 0.0}, r"TimeMatch\.keep must be"),
     ],
 )
 def test_impossible_options_are_refused(options, words):
