@@ -27,6 +27,7 @@ class Balanced(Alignment):
         max_weight: Largest weight of a class; a class seen once must not rule a batch.
     """
 
+    needs = frozenset({"labels"})
     _seen: Tensor
     _pseudo: Tensor
     _new: Tensor

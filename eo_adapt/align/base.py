@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .gather import matched
+from .shapes import check_labels, check_sizes
 
 Labelled = tuple[Any, Tensor]  # inputs, labels
 Place = Literal["swaps", "anywhere", "copies"]
@@ -175,6 +176,12 @@ class Alignment(nn.Module):
         super().__init__()
         check_number(f"{type(self).__name__}.weight", weight, least=0, most=self.weight_limit)
         self.weight = weight
+        self._setup: Setup | None = None  # what it is attached to
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether ``loss`` returns terms, so that a weight or ramp of a stack has something to weigh."""
+        return type(self).loss is not Alignment.loss
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         """Once, before the optimiser exists: add parameters, swap layers, copy a teacher.
@@ -182,7 +189,7 @@ class Alignment(nn.Module):
         Raises:
             ValueError: If there are too few domains for the method. Methods call this first.
         """
-        name = type(self).__name__
+        name, self._setup = type(self).__name__, setup
         if setup.sources < self.min_sources:
             raise ValueError(
                 f"{name} compares labelled domains, so it needs at least {self.min_sources} sources; got "
@@ -250,8 +257,20 @@ class Alignment(nn.Module):
         """A plain copy of the network for one domain: same logits, no scope needed, no helper parts."""
         return copy.deepcopy(model)
 
+    def check(self, sources: Views, targets: Views) -> None:
+        """Refuse views that are not what the method was attached for, or that lack labels that it learns from."""
+        if self._setup is not None:
+            check_sizes(type(self).__name__, (*sources, *targets), self._setup)
+        if "labels" in self.needs:
+            check_labels(type(self).__name__, sources)
+
     def forward(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
-        """Weighted loss terms by name, computed in float32 whatever autocast says."""
+        """Weighted loss terms by name, computed in float32 whatever autocast says.
+
+        Raises:
+            ValueError: If the views do not fit; see :meth:`check`.
+        """
+        self.check(sources, targets)
         device = sources[0].features.device.type if sources else "cpu"
         with torch.autocast(device, enabled=False):
             terms = self.loss(sources, targets, step)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Setup, View
+from .base import Setup, View, check_number
 from .dann import DANN
 from .gather import on_features
 
@@ -85,22 +84,22 @@ class CDAN(DANN):
         random_width: int = 1024,
     ) -> None:
         super().__init__(weight, strength, gamma, hidden)
-        if max_width < 0 or random_width < 1:
-            raise ValueError(
-                f"cdan needs max_width >= 0, random_width >= 1; got max_width={max_width}, random_width={random_width}"
-            )
+        check_number("cdan.max_width", max_width, least=0, whole=True)
+        check_number("cdan.random_width", random_width, least=1, whole=True)
         self.entropy, self.detach, self.max_width, self.random_width = entropy, detach, max_width, random_width
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         if setup.classes < 2:
             raise ValueError(f"CDAN needs the number of classes, at least 2; got Setup(classes={setup.classes})")
-        full = setup.width * setup.classes
-        self.random = full > self.max_width
-        super().attach(model, replace(setup, width=self.random_width if self.random else full))
+        self.random = setup.width * setup.classes > self.max_width
+        super().attach(model, setup)
         if self.random:
             like = next(self.critic.parameters())
             for name, width in (("of_features", setup.width), ("of_classes", setup.classes)):
                 self.register_buffer(name, torch.randn(width, self.random_width).to(like.device))
+
+    def width_judged(self, setup: Setup) -> int:
+        return self.random_width if self.random else setup.width * setup.classes
 
     def _probabilities(self, view: View) -> Tensor:
         p = probabilities(view)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice, check_number
 from .gather import matched, on_features
 from .mmd import Estimator, check_kernel, check_rows, divisors, draw, mixture_distances
+from .shapes import labels_of
 
 
 def class_mmd(
@@ -105,8 +106,7 @@ class ClassMMD(Alignment):
 
 def labelled_shares(view: View) -> Tensor:
     """(N, K) share of each class in the labels of a feature row; unknown labels have no class, so shares may miss 1."""
-    if view.labels is None:
-        raise ValueError(f"labels of source domain {view.domain} are missing")
-    known = view.labels >= 0
-    one_hot = F.one_hot(view.labels.where(known, 0), view.logits.shape[1]).movedim(-1, 1).float()
+    labels = labels_of(view, "a comparison by class")
+    known = labels >= 0
+    one_hot = F.one_hot(labels.where(known, 0), view.logits.shape[1]).movedim(-1, 1).float()
     return on_features(one_hot * known.unsqueeze(1), view.features)

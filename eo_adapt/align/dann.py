@@ -60,7 +60,11 @@ class DANN(Alignment):
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         super().attach(model, setup)
-        self.critic = mlp(setup.width, self.hidden, setup.domains, model)
+        self.critic = mlp(self.width_judged(setup), self.hidden, setup.domains, model)
+
+    def width_judged(self, setup: Setup) -> int:
+        """Width W of the rows that the critic looks at."""
+        return setup.width
 
     def judged(self, view: View) -> Tensor:
         """Rows (N, W) of one domain that the critic looks at."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .base import Alignment, Labelled, Step, View, Views, check_number
 from .meta import Weights, descend, halves, learn, logits_of, risks, take, trained
+from .shapes import labels_of
 
 
 class FOMAML(Alignment):
@@ -67,8 +68,8 @@ class FOMAML(Alignment):
 
     def _query(self, view: View, weights: Weights, step: Step) -> Tensor:
         """Loss of one source on the half of its batch that the inner steps did not see."""
-        assert view.labels is not None  # noqa: S101  (sources have labels)
-        parts = [(take(view.inputs, at), view.labels[at]) for at in halves(len(view.labels), view.labels.device)]
+        labels = labels_of(view, type(self).__name__)
+        parts = [(take(view.inputs, at), labels[at]) for at in halves(len(labels), labels.device)]
         (support, known), (query, asked) = parts
         only = self.adapted(view, weights)
         with step.scope(view.domain):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .base import Alignment, Step, Views, check_choice
 from .meta import halves
+from .shapes import labels_of
 
 Estimator = Literal["split_half", "plug_in"]
 ESTIMATORS = ("split_half", "plug_in")
@@ -79,5 +80,5 @@ class IRM(Alignment):
         self.estimator = estimator
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
-        found = [irm(view.logits, view.labels, self.estimator) for view in sources if view.labels is not None]
+        found = [irm(view.logits, labels_of(view, "IRM"), self.estimator) for view in sources]
         return {"irm": torch.stack(found).mean()}

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from .base import Alignment, Setup, Step, Views, check_number
 from .critic import mlp
 from .dann import reverse_gradient
+from .shapes import labels_of
 
 
 def discrepancy(first: Tensor, second: Tensor) -> Tensor:
@@ -82,9 +83,7 @@ class MCD(Alignment):
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
         tasks, gaps = [], []
         for view in sources:
-            if view.labels is None:
-                raise ValueError(f"mcd trains its heads on every source; domain {view.domain} came without labels")
-            x, labels = view.rows(), cell_labels(view.labels, view.features)
+            x, labels = view.rows(), cell_labels(labels_of(view, "MCD"), view.features)
             tasks += [known_cross_entropy(head(x), labels) for head in self.heads]
         for view in targets:
             x = reverse_gradient(view.rows(), self.strength)

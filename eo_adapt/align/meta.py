@@ -13,15 +13,14 @@ from torch.optim import Optimizer
 
 from .base import Labelled, Step, Views
 from .gather import joined
+from .shapes import labels_of
 
 Weights = dict[str, Tensor]  # by the names that the network gives its parameters
 
 
 def risks(sources: Views, step: Step) -> Tensor:
     """Task loss of each source: (S,). Their mean is the trainer's task loss."""
-    return torch.stack(
-        [step.criterion(view.logits.float(), view.labels) for view in sources if view.labels is not None]
-    )
+    return torch.stack([step.criterion(view.logits.float(), labels_of(view, "the task loss")) for view in sources])
 
 
 def joint_risks(sources: Views, step: Step) -> Tensor:

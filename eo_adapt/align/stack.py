@@ -129,6 +129,9 @@ class Stack(Alignment):
             for term, value in part(sources, targets, step).items()
         }
 
+    def check(self, sources: Views, targets: Views) -> None:
+        """Nothing of its own: each part checks what it is given."""
+
     def monitors(self) -> dict[str, Tensor]:
         return {f"{name}/{key}": value for name, part in self.named() for key, value in part.monitors().items()}
 

@@ -42,7 +42,7 @@ class Run:
     def __init__(self, align=None, sources: int = 1, targets: int = 1, maps: bool = False, **options):
         self.net, self.align = Net(maps), align or ADDA(**({"hidden": 16} | options))
         self.sources = sources
-        self.align.attach(self.net, Setup(4, sources, targets, 2))
+        self.align.attach(self.net, Setup(4, sources, targets))
         self.entered: list[int] = []
 
     @contextmanager

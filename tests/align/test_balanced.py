@@ -20,7 +20,7 @@ def seed():
 
 def attached(sources: int = 1, targets: int = 1, classes: int = 3, **options) -> Balanced:
     align = Balanced(**options)
-    align.attach(nn.Linear(1, 1), Setup(4, sources, targets, classes))
+    align.attach(nn.Linear(1, 1), Setup(3, sources, targets, classes))
     return align
 
 

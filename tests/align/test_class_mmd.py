@@ -155,7 +155,7 @@ def test_labels_of_maps_are_shares_of_a_cell_and_unknown_ones_have_no_class():
     torch.testing.assert_close(shares, torch.tensor([[0.75, 0.25], [0.0, 0.25]]))
     shares = labelled_shares(view(torch.randn(3, 5), torch.randn(3, 2), 0, torch.tensor([1, -1, 0])))
     assert shares.tolist() == [[0, 1], [0, 0], [1, 0]]
-    with pytest.raises(ValueError, match="labels of source domain 0 are missing"):
+    with pytest.raises(ValueError, match="domain 0 came without labels"):
         labelled_shares(view(torch.randn(3, 5), torch.randn(3, 2), 0))
 
 

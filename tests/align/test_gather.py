@@ -57,10 +57,11 @@ def inputs(rank: int) -> list[tuple[Tensor, Tensor]]:
 def gradients(name: str, ranks: list[int], wrap=lambda model: model) -> tuple[float, Tensor]:
     """Value of the term, and its gradient on all parameters, for the rows of these processes."""
     torch.manual_seed(0)
-    plain = Tiny(40 if name == "coral_few_rows" else 5)
+    width = 40 if name == "coral_few_rows" else 5
+    plain = Tiny(width)
     model = wrap(plain)
     align: Alignment = METHODS[name]()
-    align.attach(model, Setup(5, 2, 1, 2))
+    align.attach(model, Setup(width, 2, 1, 2))
     domains = [
         [torch.cat(parts) for parts in zip(*cases, strict=True)] for cases in zip(*map(inputs, ranks), strict=True)
     ]

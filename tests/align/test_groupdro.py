@@ -13,7 +13,7 @@ from eo_adapt.align.source_only import SourceOnly
 
 def attached(sources: int = 3, **options: float) -> GroupDRO:
     align = GroupDRO(**options)
-    align.attach(nn.Linear(2, 2), Setup(2, sources, 0, 3))
+    align.attach(nn.Linear(2, 2), Setup(0, sources, 0))
     return align
 
 

@@ -103,7 +103,7 @@ def test_each_target_has_its_shift_and_sources_are_shared_out():
 
 def test_inputs_without_days_are_warned_of_unless_nothing_is_to_be_moved():
     model = nn.Module()
-    model.encoder, model.head = nn.Linear(3, 4), nn.Linear(4, 4)
+    model.encoder, model.head = nn.Linear(3, 32), nn.Linear(32, 4)
     model.forward = lambda x: (model.encoder(x), model.head(model.encoder(x)))
     x = torch.randn(8, 3)
     view = View(*model(x), x, 1)
