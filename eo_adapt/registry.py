@@ -153,13 +153,14 @@ def expand(overrides: list[str]) -> list[str]:
 
     ``method=[csn,coral]`` becomes a stack of the two, each under ``method.parts.<name>`` and with its own options;
     ``data.bands.s2=[B04,B08]``, ``data.join.cereals=[wheat,rye]`` and ``method.weights.coral=0.5`` may name keys that
-    the yaml does not have.
+    the yaml does not have. ``weights.coral=0.5`` and ``ramps.dann=sigmoid`` are short for those of the method.
     """
     out = []
     for override in overrides:
         match = re.fullmatch(r"method=\[([\w\s,]+)\]", override)
         if match is None:
             # Mappings whose keys only the data know: hydra wants to be told that new keys are meant.
+            override = re.sub(r"^(weights|ramps)\.", r"method.\1.", override)
             free = re.match(r"data\.(join|bands)\b|method\.(parts\.\w+\.)?(weights|ramps|priors)\.", override)
             out.append(f"++{override}" if free else override)
             continue

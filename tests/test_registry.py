@@ -119,6 +119,19 @@ def test_several_methods_become_a_stack_with_options() -> None:
     assert stack.parts["coral"].weight == 3
 
 
+@pytest.mark.parametrize("place", ["", "method."])
+def test_weights_and_ramps_of_a_stack_need_not_name_the_method(place: str) -> None:
+    cfg = config("method=[csn,coral,dann]", f"{place}weights.coral=.5", f"{place}ramps.dann=sigmoid")
+    assert cfg.method.weights == {"coral": 0.5}
+    assert cfg.method.ramps == {"dann": "sigmoid"}
+    assert "weights" not in cfg
+    stack = registry.instantiate(cfg.method)
+    assert stack.factor("coral", 1.0) == 0.5
+    assert stack.factor("dann", 0.0) == 0
+    with pytest.raises(ValueError, match=r"weights of \['csn'\] would change nothing"):
+        registry.instantiate(config("method=[csn,coral]", f"{place}weights.csn=0.5").method)
+
+
 def test_configs_and_recipes_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "coral" in names("method")

@@ -87,6 +87,10 @@ class LabelShift(Alignment):
         self.register_buffer("_shares", torch.zeros(setup.domains, setup.classes, device=like.device))
         self.register_buffer("_ends", torch.zeros((), dtype=torch.bool))  # logits leave the network's last layer
 
+    @property
+    def has_terms(self) -> bool:
+        return self.how != "adjust"
+
     def scope(self, domain: int) -> AbstractContextManager[None]:
         return looking_at(domain)
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Labelled, Setup, Step, Views
+from .base import Alignment, Labelled, Setup, Step, Views, check_choice, check_number
 
 # Factor of a part's terms over training progress p in [0, 1].
 RAMPS: dict[str, Callable[[float], float]] = {
@@ -30,7 +30,8 @@ class Stack(Alignment):
     """Alignments that act together, each with its own weight, in the order given.
 
     Order matters where one part builds on another: what swaps layers (csn) comes before what copies the network (a
-    teacher). Terms are logged as ``<part>/<term>``, so that two parts of one kind do not hide each other.
+    teacher). Terms are logged as ``<part>/<term>``, so that two parts of one kind do not hide each other. A part may
+    itself be a stack; whether parts go together is then asked of all of them.
 
     Args:
         parts: Name -> alignment.
@@ -39,7 +40,8 @@ class Stack(Alignment):
             (0 in the first half); constant where none is given.
 
     Raises:
-        ValueError: If parts do not go together, in this order; says why. If a weight or ramp is unknown or impossible.
+        ValueError: If parts do not go together, in this order; says why. If a weight or ramp is impossible, or of a
+            part that is unknown or has no loss terms.
     """
 
     def __init__(
@@ -63,32 +65,40 @@ class Stack(Alignment):
         self.start = max(part.start for part in self)
         self._check_company()
 
+    @property
+    def has_terms(self) -> bool:
+        return any(part.has_terms for part in self)
+
     def _check_factors(self) -> None:
+        weighed = [name for name, part in self.named() if part.has_terms]
         for what, given in (("weights", self.weights), ("ramps", self.ramps)):
             if unknown := sorted(set(given) - set(self.parts)):
-                raise ValueError(f"method.{what} names {unknown}; the parts are {list(self.parts)}")
+                raise ValueError(f"{what} names {unknown}; the parts are {list(self.parts)}")
+            if idle := [name for name in given if name not in weighed]:
+                raise ValueError(
+                    f"{what} of {idle} would change nothing, for a part without loss terms has nothing to weigh: leave "
+                    f"them out; parts with loss terms are {weighed}"
+                )
         for name, weight in self.weights.items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"method.weights.{name} must be a finite number >= 0; got {weight}")
+            check_number(f"weights.{name}", weight, least=0)
         for name, ramp in self.ramps.items():
-            if ramp not in RAMPS:
-                raise ValueError(f"method.ramps.{name} must be one of {list(RAMPS)}; got {ramp!r}")
+            check_choice(f"ramps.{name}", ramp, list(RAMPS))
 
     def _check_company(self) -> None:
-        if oracle := [name for name, part in self.named() if part.uses_target_labels]:
+        leaves = list(self.leaves())
+        if oracle := [name for name, part, _ in leaves if part.uses_target_labels]:
             raise ValueError(f"an oracle does not stack: {oracle} use target labels; run them alone")
-        if len(own := [name for name, part in self.named() if _predicts(part)]) > 1:
+        if len(own := [name for name, part, _ in leaves if _predicts(part)]) > 1:
             raise ValueError(f"{own} each predict in their own way at test time; use one of them")
-        shares = {
-            name: part.weight * self.weights.get(name, 1.0) for name, part in self.named() if part.weight_limit == 1
-        }
+        shares = {name: part.weight * factor for name, part, factor in leaves if part.weight_limit == 1}
         if sum(shares.values()) > 1 + 1e-9:
+            first = next(iter(shares)).partition("/")[0]
             raise ValueError(
                 f"weights of {list(shares)} are shares of the task loss that each replaces, so they may sum to 1 at "
-                f"most; they are {shares}: set method.weights.{next(iter(shares))}={1 / len(shares):.2g} and so on"
+                f"most; they are {shares}: set weights.{first}={1 / len(shares):.2g} and so on"
             )
         copied = ""
-        for name, part in self.named():
+        for name, part, _ in leaves:
             if part.place == "swaps" and copied:
                 raise ValueError(
                     f"{name} swaps layers of a network that {copied} has copied by then; put {name} before {copied}"
@@ -101,6 +111,15 @@ class Stack(Alignment):
     def named(self) -> Iterator[tuple[str, Alignment]]:
         """Name and alignment of each part, in order."""
         return ((name, cast(Alignment, part)) for name, part in self.parts.items())
+
+    def leaves(self) -> Iterator[tuple[str, Alignment, float]]:
+        """Parts that are no stacks themselves, those of stacks within: their path, alignment and product of weights."""
+        for name, part in self.named():
+            weight = self.weights.get(name, 1.0)
+            if isinstance(part, Stack):
+                yield from ((f"{name}/{inner}", leaf, weight * own) for inner, leaf, own in part.leaves())
+            else:
+                yield name, part, weight
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         for part in self:

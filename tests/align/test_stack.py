@@ -190,6 +190,7 @@ def test_weights_and_ramps_are_factors_on_a_parts_own_weight():
     [
         ({"weights": {"z": 1.0}}, r"names \['z'\]; the parts are \['x'\]"),
         ({"weights": {"x": -1.0}}, "weights.x must be a finite number"),
+        ({"weights": {"x": float("nan")}}, "weights.x must be a finite number"),
         ({"weights": {"x": float("inf")}}, "weights.x must be a finite number"),
         ({"ramps": {"x": "cubic"}}, "ramps.x must be one of .*sigmoid.*got 'cubic'"),
     ],
