@@ -55,7 +55,7 @@ def check_target_labels(alignment: Alignment, number: int) -> None:
     if number and not alignment.tunes:
         raise ValueError(
             f"shift.target_labels={number} is for methods that learn from a few target labels (fine_tune, fomaml, "
-            f"anil); {name} does not: set it to 0"
+            f"maml, anil); {name} does not: set it to 0"
         )
 
 

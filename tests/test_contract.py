@@ -22,7 +22,7 @@ METHODS = [name for name in names("method") if name != "stack"] + ["[csn,coral,d
 
 LABELS = "shift.target_labels=3"
 # What a method needs beside its name; an untrained network is sure of nothing.
-WORDS = {"fine_tune": [LABELS], "fomaml": [LABELS], "anil": [LABELS], "class_mmd": ["method.confidence=0"]}
+WORDS = {name: [LABELS] for name in ("fine_tune", "fomaml", "maml", "anil")} | {"class_mmd": ["method.confidence=0"]}
 
 
 def words(task: str, method: str, *more: str) -> list[str]:

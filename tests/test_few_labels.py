@@ -23,7 +23,7 @@ from eo_adapt.tuning import TUNED, draw, tune_checkpoints
 from eo_adapt.types import Domain, Shift
 
 THREE = ("shift.target_labels=3", *QUICK)
-STEPS = {"fine_tune": "method.steps=5", "fomaml": "method.tune_steps=5", "anil": "method.tune_steps=5"}
+STEPS = {"fine_tune": "method.steps=5", "maml": "method.tune_steps=5", "anil": "method.tune_steps=5"}
 A, B = Domain("a", "synthetic"), Domain("b", "synthetic")
 
 

@@ -36,6 +36,7 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "irm": ("arjovsky2019irm",),
         "jan": ("long2017jan",),
         "label_shift": ("lipton2018bbse", "saerens2002priors", "alexandari2020em"),
+        "maml": ("finn2017maml",),
         "mcc": ("jin2020mcc",),
         "mcd": ("saito2018mcd",),
         "mldg": ("li2018mldg",),

@@ -31,6 +31,7 @@ def test_every_method_is_seen_beside_the_baselines() -> None:
         "stack",
         "fine_tune",
         "fomaml",
+        "maml",
         "anil",
     }
 
@@ -190,7 +191,7 @@ def test_a_run_of_a_benchmark_can_be_evaluated_again(tmp_path: Path) -> None:
 
 def test_methods_that_learn_from_target_labels_are_known_and_not_planned_unasked():
     assert {"coral", "timematch", "source_only"} <= set(every_method())
-    assert not {"stack", "fine_tune", "fomaml", "anil"} & set(every_method())
+    assert not {"stack", "fine_tune", "fomaml", "maml", "anil"} & set(every_method())
     assert [sees_labels(m) for m in ("coral", "csn+coral", "few_shot", "fine_tune", "csn+anil")] == [
         False, False, True, True, True,
     ]  # fmt: skip
