@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .base import Alignment, Setup, Step, Views, check_number
 from .entropy import logit_rows
+from .gather import joined
 from .shares import label_shares, reweighted
 
 
@@ -75,7 +76,8 @@ class Balanced(Alignment):
         self._new[0] += label_shares(sources, classes)
         if self.pseudo:
             guesses = torch.cat([logit_rows(view.logits.detach()).argmax(1) for view in targets])
-            self._new[1] += torch.bincount(guesses, minlength=classes) / len(guesses)
+            counts = joined(torch.bincount(guesses, minlength=classes).float()[None]).sum(0)
+            self._new[1] += _shares(counts)
         return {"balanced": reweighted(sources, self.weights(), step.criterion)}
 
     def after_step(self, model: nn.Module) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .base import Views
 from .entropy import logit_rows
+from .gather import joined
+from .shapes import labels_of
 
 
 def mixture(likelihood: Tensor, counts: Tensor, start: Tensor, steps: int = 2000, tolerance: float = 1e-7) -> Tensor:
@@ -112,10 +114,18 @@ def temperature(logits: Tensor, labels: Tensor, lowest: float = 0.1, highest: fl
 
 
 def label_shares(views: Views, classes: int) -> Tensor:
-    """Shares of known labels, (K,) float32, averaged over domains as the task loss is; 0 if there are none."""
-    known = [view.labels[view.labels >= 0] for view in views if view.labels is not None]
-    counts = [torch.bincount(labels, minlength=classes).float() for labels in known]
-    return torch.stack([count / count.sum().clamp_min(1) for count in counts]).mean(0)
+    """Shares of known labels, (K,) float32, averaged over domains as the task loss is; 0 if there are none.
+
+    In a data-parallel run the labels of all processes count.
+    """
+    counts = torch.stack([_counts(labels_of(view, "a count of classes"), classes) for view in views])
+    counts = joined(counts[None]).sum(0)
+    return (counts / counts.sum(1, keepdim=True).clamp_min(1)).mean(0)
+
+
+def _counts(labels: Tensor, classes: int) -> Tensor:
+    """How often each class is known, (K,) float32."""
+    return torch.bincount(labels[labels >= 0], minlength=classes).float()
 
 
 def reweighted(views: Views, weights: Tensor, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

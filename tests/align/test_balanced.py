@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -148,6 +149,38 @@ def test_a_rare_class_is_found_more_often():
     assert rare_now > rare + 0.3
     assert common_now < common  # that is its price
     assert rare_now + common_now > rare + common
+
+
+LABELS = ([0, 0, 0, 0, 1], [1, 2]), ([0, 1, 1], [0, 0, 0, 2])  # of two sources, in each process
+GUESSES = [0, 1, 1], [2, 2, 2, 2, 0]
+
+
+def two_steps(ranks: list[int]) -> Tensor:
+    """Weights after a step on the samples of these processes, and in the next."""
+    align = attached(2, 1, pseudo=True, momentum=0.5)
+    views = tuple(labelled(*(k for rank in ranks for k in LABELS[rank][d]), domain=d) for d in range(2))
+    found = []
+    for _ in range(2):
+        align(views, (predicted(*(k for rank in ranks for k in GUESSES[rank])),), STEP)
+        found.append(align.weights())
+        align.after_step(nn.Identity())
+    return torch.stack(found)
+
+
+def work(rank: int, folder: str) -> None:
+    """One of two processes."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(two_steps([rank]), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_count_the_labels_of_both(tmp_path):
+    torch.multiprocessing.spawn(work, (str(tmp_path),), 2)
+    together = two_steps([0, 1])
+    assert not torch.allclose(two_steps([0]), together, atol=0.1)
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), together)
 
 
 def test_what_it_needs():
