@@ -36,7 +36,9 @@ class AdaBN(Alignment):
         if any(isinstance(layer, DomainNorm) for layer in model.modules()):
             raise ValueError("AdaBN and CSN both keep statistics per domain; use one of them")
         if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, setup.domains)):
-            raise ValueError("AdaBN found no BatchNorm layer; choose an encoder that has some (encoder=pse_ltae)")
+            raise ValueError(
+                "AdaBN found no BatchNorm layer in the network; take one that has some (command line: encoder=pse_ltae)"
+            )
         self.register_buffer("_settled", torch.zeros(setup.domains, dtype=torch.bool))
 
     def scope(self, domain: int) -> AbstractContextManager[None]:

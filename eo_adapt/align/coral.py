@@ -17,7 +17,9 @@ NORMS, ESTIMATORS = ("paper", "mean"), ("biased", "split_half")
 def _centred(x: Tensor) -> Tensor:
     """Rows (N, D), N >= 2, without their mean."""
     if x.shape[0] < 2:
-        raise ValueError(f"a covariance needs at least 2 rows; got {x.shape[0]} (raise data.batch_size)")
+        raise ValueError(
+            f"a covariance needs at least 2 rows; got {x.shape[0]} (take larger batches; command line: data.batch_size)"
+        )
     return x - x.mean(0)
 
 

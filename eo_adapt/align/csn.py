@@ -129,7 +129,8 @@ def _split(model: nn.Module, names: Sequence[str], affine: Affine) -> None:
         raise ValueError("the batch norms of this network are already split by domain; split a fresh network")
     if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, names, affine)):
         raise ValueError(
-            "CSN found no BatchNorm layer to split; choose an encoder with batch norm (e.g. encoder=pse_ltae)"
+            "CSN found no BatchNorm layer to split in the network; take one that has some (command line: "
+            "encoder=pse_ltae)"
         )
 
 

@@ -138,6 +138,6 @@ class FDA(Alignment):
         if len(ours) != len(theirs) or any(ours[i] != theirs[i] for i in alike):
             raise ValueError(
                 f"fda swaps frequencies of images of one size, band by band; input {name!r} is {tuple(ours)} in the "
-                f"source and {tuple(theirs)} in the target: choose the same bands (data.bands) and crop images alike, "
-                "or take method=histogram_matching, to which the size is all one"
+                f"source and {tuple(theirs)} in the target: choose the same bands (command line: data.bands) and "
+                "crop images alike, or take HistogramMatching (method=histogram_matching), to which the size is all one"
             )

@@ -83,7 +83,7 @@ class HistogramMatching(Alignment):
         if len(bands) > 1:
             raise ValueError(
                 f"histogram_matching maps band by band; input {name!r} has {sorted(bands)} bands in different domains: "
-                "choose the same bands (data.bands)"
+                "choose the same bands (command line: data.bands)"
             )
         if self.reference == "pooled":
             return matched(look, targets)

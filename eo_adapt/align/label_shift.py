@@ -168,7 +168,9 @@ class LabelShift(Alignment):
                 labels.append(flat[thin][known])
                 count += len(truth)
         if not sum(map(len, labels)):
-            raise ValueError("LabelShift needs labelled source-validation samples; there are none (see data.split)")
+            raise ValueError(
+                "LabelShift needs labelled source-validation samples; there are none (command line: data.split)"
+            )
         return torch.cat(logits), torch.cat(labels), count
 
     def _unlabelled(self, model: nn.Module, batches: Iterable[Any], scale: float) -> tuple[Tensor, int]:
@@ -180,7 +182,7 @@ class LabelShift(Alignment):
             logits.append(rows[:: -(-len(rows) // self.max_rows)] / scale)
             count += len(out)
         if not count:
-            raise ValueError("LabelShift needs unlabelled target samples; there are none (see data.split)")
+            raise ValueError("LabelShift needs unlabelled target samples; there are none (command line: data.split)")
         return torch.cat(logits), count
 
     def adjust(self, logits: Tensor) -> Tensor:

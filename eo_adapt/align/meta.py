@@ -35,7 +35,10 @@ def halves(size: int, device: torch.device) -> tuple[Tensor, ...]:
         ValueError: If there are fewer than 2 samples.
     """
     if size < 2:
-        raise ValueError(f"a batch of a source is split in two halves; got {size} sample (raise data.batch_size)")
+        raise ValueError(
+            f"a batch of a source is split in two halves; got {size} sample (take larger batches; command line: "
+            "data.batch_size)"
+        )
     return torch.randperm(size, device=device).tensor_split(2)
 
 

@@ -171,7 +171,8 @@ def check_rows(name: str, source: Tensor, target: Tensor) -> None:
     """Refuse a side of less than two rows."""
     if min(len(source), len(target)) < 2:
         raise ValueError(
-            f"{name} needs at least 2 rows a side; got {len(source)} and {len(target)} (raise data.batch_size)"
+            f"{name} needs at least 2 rows a side; got {len(source)} and {len(target)} (take larger batches; command "
+            "line: data.batch_size)"
         )
 
 

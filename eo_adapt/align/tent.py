@@ -88,8 +88,8 @@ class Tent(Alignment):
         norms = batch_norms(model, lambda layer: 0)
         if not any(norm.affine for norm in norms.values()):
             raise ValueError(
-                "Tent found no BatchNorm layer with gain and shift to adapt; choose an encoder with batch norm "
-                "(e.g. encoder=pse_ltae)"
+                "Tent found no BatchNorm layer with gain and shift to adapt in the network; take one that has some "
+                "(command line: encoder=pse_ltae)"
             )
         width = sum(norm.num_features for norm in norms.values())
         device = next(norm.weight for norm in norms.values() if norm.affine).device

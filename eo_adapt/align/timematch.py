@@ -265,7 +265,8 @@ class TimeMatch(SelfTraining):
         if self.max_shift and all(look.days is None for look in looks(view.inputs).values()):
             warnings.warn(
                 "timematch moves dates, but the model's inputs carry none (a record of `values` and `days`), so it is "
-                "plain self-training here; hand the days to the model with its inputs, or take method=self_training",
+                "plain self-training here; hand the days to the model with its inputs, or take SelfTraining "
+                "(method=self_training)",
                 stacklevel=2,
             )
         elif self._of(view).round <= self._due:
