@@ -120,6 +120,10 @@ def check_number(
         raise ValueError(f"{name} must be {kind} {allowed}".rstrip() + f"; got {value!r}")
 
 
+class NotAttachedError(RuntimeError, AttributeError):
+    """A method was used before ``attach``. An AttributeError, too, so that ``hasattr`` and ``copy`` work."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What the trainer lends an alignment for one step.
@@ -171,17 +175,29 @@ class Alignment(nn.Module):
     tunes: bool = False
     learns_at_test: bool = False
     start: float = 0.0
+    _setup: Setup | None = None  # what attach was told of
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         check_number(f"{type(self).__name__}.weight", weight, least=0, most=self.weight_limit)
         self.weight = weight
-        self._setup: Setup | None = None  # what it is attached to
 
     @property
     def has_terms(self) -> bool:
         """Whether ``loss`` returns terms, so that a weight or ramp of a stack has something to weigh."""
         return type(self).loss is not Alignment.loss
+
+    def __getattr__(self, name: str) -> Any:
+        """Of what ``attach`` makes and is missing before it, say so."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if self._setup is None and not name.startswith("__"):
+                raise NotAttachedError(
+                    f"{type(self).__name__} has no attribute {name!r}; if attach makes it, call "
+                    "attach(model, Setup(...)) first"
+                ) from None
+            raise
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
         """Once, before the optimiser exists: add parameters, swap layers, copy a teacher.
@@ -189,7 +205,7 @@ class Alignment(nn.Module):
         Raises:
             ValueError: If there are too few domains for the method. Methods call this first.
         """
-        name, self._setup = type(self).__name__, setup
+        name = type(self).__name__
         if setup.sources < self.min_sources:
             raise ValueError(
                 f"{name} compares labelled domains, so it needs at least {self.min_sources} sources; got "
@@ -197,6 +213,30 @@ class Alignment(nn.Module):
             )
         if (self.needs_target or self.settles) and not (setup.targets or self.uses_target_labels):
             raise ValueError(f"{name} needs a target domain in training; shift.targets is empty")
+        self._setup = setup
+
+    def check_domain(self, domain: int, target: bool = False) -> None:
+        """Refuse a number that no domain has; methods call this wherever they are given one.
+
+        Before ``attach`` no number of domains is known, and every number passes.
+
+        Args:
+            domain: Position in (*sources, *targets). Negative ones do not count from the end.
+            target: Whether it must be a target.
+
+        Raises:
+            LookupError: Saying which numbers there are.
+        """
+        if (setup := self._setup) is None:
+            return
+        allowed = range(setup.sources if target else 0, setup.domains)
+        if not (isinstance(domain, Integral) and domain in allowed):
+            kind = "target domain" if target else "domain"
+            numbers = f"{allowed[0]}..{allowed[-1]}" if allowed else "none"
+            raise LookupError(
+                f"{type(self).__name__} has no {kind} {domain!r}; allowed are {numbers}: it was attached to "
+                f"{setup.domains} domains, numbered sources first ({setup.sources}), then targets ({setup.targets})"
+            )
 
     def edit(self, sources: tuple[Any, ...], targets: tuple[Any, ...], step: Step) -> tuple[Any, Any]:
         """Before the forward passes: input-level adaptation. Gets and returns batches, one a domain."""
@@ -204,6 +244,7 @@ class Alignment(nn.Module):
 
     def scope(self, domain: int) -> AbstractContextManager[None]:
         """Around every forward pass over one domain."""
+        self.check_domain(domain)
         return nullcontext()
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
@@ -255,10 +296,13 @@ class Alignment(nn.Module):
 
     def export(self, model: nn.Module, domain: int) -> nn.Module:
         """A plain copy of the network for one domain: same logits, no scope needed, no helper parts."""
+        self.check_domain(domain)
         return copy.deepcopy(model)
 
     def check(self, sources: Views, targets: Views) -> None:
         """Refuse views that are not what the method was attached for, or that lack labels that it learns from."""
+        for view in (*sources, *targets):
+            self.check_domain(view.domain)
         if self._setup is not None:
             check_sizes(type(self).__name__, (*sources, *targets), self._setup)
         if "labels" in self.needs:
@@ -268,6 +312,7 @@ class Alignment(nn.Module):
         """Weighted loss terms by name, computed in float32 whatever autocast says.
 
         Raises:
+            LookupError: If a view is of a domain that is not there.
             ValueError: If the views do not fit; see :meth:`check`.
         """
         self.check(sources, targets)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .base import Setup
+from .finite import check_finite
 
 PATIENCE = 128  # calls of `collect` without `learn`: micro-batches that one optimiser step may have
 BETAS, EPS = (0.9, 0.999), 1e-8  # Adam's (Kingma & Ba 2015), as everywhere
@@ -65,9 +66,14 @@ class Critic(nn.Module):
 
         Raises:
             RuntimeError: If nobody has called :meth:`learn` for very long.
+            ValueError: If a row is not finite; the critic would be so for ever.
         """
         if not self.training:
             return
+        sides = ("source", sources), ("target", targets)
+        check_finite(
+            "a critic", "feature rows", [(f"{side} {i}", x) for side, rows in sides for i, x in enumerate(rows)]
+        )
         if len(self._collected) >= PATIENCE:
             raise RuntimeError(
                 f"a critic has collected {PATIENCE} batches and was never told to learn from them; call "

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .base import Alignment, Setup, Step, View, Views, check_number
 from .critic import mlp
+from .finite import check_finite
 
 
 class _Reverse(torch.autograd.Function):
@@ -78,6 +79,8 @@ class DANN(Alignment):
         views = (*sources, *targets)
         strength = self.strength * ramp(step.progress, self.gamma)
         judged = [self.judged(view) for view in views]
+        rows = [(f"domain {view.domain}", x) for view, x in zip(views, judged, strict=True)]
+        check_finite(type(self).__name__, "feature rows", rows)
         parts = self.critic(reverse_gradient(torch.cat(judged), strength)).split([len(x) for x in judged])
         named = [(logits.argmax(1) == view.domain).float().mean() for logits, view in zip(parts, views, strict=True)]
         self._monitors = {"critic_accuracy": torch.stack(named).mean()}

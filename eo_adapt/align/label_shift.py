@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .base import Alignment, Labelled, Setup, Step, Views, check_choice, check_number
 from .entropy import logit_rows
+from .finite import check_finite
 from .scope import looked_at, looking_at
 from .shares import bbse, em, reweighted, sampling_noise, temperature
 
@@ -92,10 +93,12 @@ class LabelShift(Alignment):
         return self.how != "adjust"
 
     def scope(self, domain: int) -> AbstractContextManager[None]:
+        self.check_domain(domain)
         return looking_at(domain)
 
     def shares(self, domain: int) -> Tensor:
         """Class shares (K,) of a target as last estimated; 0 before that, and of sources."""
+        self.check_domain(domain)
         return self._shares[domain].clone()
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
@@ -107,23 +110,30 @@ class LabelShift(Alignment):
     def settle(
         self, model: nn.Module, sources: Mapping[int, Iterable[Labelled]], targets: Mapping[int, Iterable[Any]]
     ) -> None:
+        if not targets:
+            raise ValueError("LabelShift.settle was given no target; give {number of the target: its batches}")
+        for domain in targets:
+            self.check_domain(domain, target=True)
         with _listening(model, self._ends):
             logits, labels, count = self._labelled(model, sources)
         scale = temperature(logits, labels) if self.calibrate else 1.0
         classes = len(self._weights)
         source = torch.bincount(labels, minlength=classes).double() / len(labels)
-        ratios = {}
+        ratios, offsets = {}, {}
         for domain, batches in targets.items():
             if self._known is not None:
                 found = self._known.to(source)
             else:
-                found = self._estimate(logits / scale, labels, count, *self._unlabelled(model, batches, scale))
+                found = self._estimate(logits / scale, labels, count, *self._unlabelled(model, domain, batches, scale))
             there = source > 0
             ratio = torch.where(there, found / source, 1.0).clamp(1 / self.max_ratio, self.max_ratio)
             ratios[domain] = torch.where(there, ratio / (ratio * source).sum(), 1.0)
-            self._shares[domain] = (ratios[domain] * source).float()
-            if self.how != "reweight":  # a constant added to all logits changes nothing: ratio need not be scaled
-                self._offsets[domain] = (scale * ratio.log() - self._trained()).float()
+            # A constant added to all logits changes nothing: this ratio need not be scaled.
+            offsets[domain] = (scale * ratio.log() - self._trained()).float()
+        for domain, ratio in ratios.items():  # nothing is written before every target has gone well
+            self._shares[domain] = (ratio * source).float()
+            if self.how != "reweight":
+                self._offsets[domain] = offsets[domain]
         if self.how != "adjust":
             self._weights.copy_(torch.stack(list(ratios.values())).mean(0))
 
@@ -159,12 +169,13 @@ class LabelShift(Alignment):
     def _labelled(self, model: nn.Module, sources: Mapping[int, Iterable[Labelled]]) -> tuple[Tensor, Tensor, int]:
         """Logits (N, K), labels (N,) and number of samples of all sources."""
         logits, labels, count = [], [], 0
-        for batches in sources.values():
+        for domain, batches in sources.items():
             for inputs, truth in batches:
                 rows, flat = self._rows(model(inputs)[1]), truth.flatten()
                 thin = slice(None, None, -(-len(rows) // self.max_rows))
                 known = flat[thin] >= 0
                 logits.append(rows[thin][known])
+                check_finite("LabelShift", "logits", [(f"domain {domain}", logits[-1])])
                 labels.append(flat[thin][known])
                 count += len(truth)
         if not sum(map(len, labels)):
@@ -173,20 +184,23 @@ class LabelShift(Alignment):
             )
         return torch.cat(logits), torch.cat(labels), count
 
-    def _unlabelled(self, model: nn.Module, batches: Iterable[Any], scale: float) -> tuple[Tensor, int]:
+    def _unlabelled(self, model: nn.Module, domain: int, batches: Iterable[Any], scale: float) -> tuple[Tensor, int]:
         """Calibrated logits (N, K) and number of samples of one target."""
         logits, count = [], 0
         for inputs in batches:
             out = model(inputs)[1]
             rows = self._rows(out)
             logits.append(rows[:: -(-len(rows) // self.max_rows)] / scale)
+            check_finite("LabelShift", "logits", [(f"domain {domain}", logits[-1])])
             count += len(out)
         if not count:
             raise ValueError("LabelShift needs unlabelled target samples; there are none (command line: data.split)")
         return torch.cat(logits), count
 
     def adjust(self, logits: Tensor) -> Tensor:
-        offset = self._offsets[looked_at("LabelShift")]
+        domain = looked_at("LabelShift")
+        self.check_domain(domain)
+        offset = self._offsets[domain]
         return logits + offset.to(logits.dtype).view(-1, *[1] * (logits.ndim - 2))
 
     @torch.no_grad()

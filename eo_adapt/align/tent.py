@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .base import Alignment, Setup, check_number
 from .csn import DomainNorm
 from .entropy import entropies, logit_rows
+from .finite import check_finite
 from .scope import looked_at, looking_at
 
 Norms = dict[str, _BatchNorm]
@@ -101,10 +102,13 @@ class Tent(Alignment):
         self.register_buffer("_counts", torch.zeros(setup.targets, 2, dtype=torch.int64))
 
     def scope(self, domain: int) -> AbstractContextManager[None]:
+        self.check_domain(domain)
         return looking_at(domain)
 
     def reset(self, domain: int | None = None) -> None:
         """Forget what one target, or every target, has taught."""
+        if domain is not None:
+            self.check_domain(domain, target=True)
         which = slice(None) if domain is None else domain - self.sources
         for buffer in (self._state, self._moments, self._counts):
             buffer[which] = 0
@@ -113,16 +117,21 @@ class Tent(Alignment):
         """Logits of one batch. On a target of at least ``min_batch`` predictions it adapts first; needs gradients.
 
         Not usable under ``torch.inference_mode``.
+
+        Raises:
+            ValueError: If the network's own prediction of a target is not finite; nothing is learnt or forgotten then.
         """
         domain = looked_at("Tent")
+        self.check_domain(domain)
         target = domain - self.sources
         if target < 0:
             return self.adjust(model(inputs)[1])
-        if self.episodic:
-            self.reset(domain)
         norms = batch_norms(model, DomainNorm.active)
         with torch.no_grad():
             plain = model(inputs)[1]
+        check_finite("Tent", "predictions", [(f"domain {domain}", logit_rows(plain))])
+        if self.episodic:
+            self.reset(domain)
         if logit_rows(plain).shape[0] >= self.min_batch:
             if not self._counts[target, 0]:
                 self._state[target] = _read(norms)

@@ -262,10 +262,11 @@ def test_hard_batches_are_finite(dtype):
         assert all(x.isfinite().all() for x in snapshot(run.align.critic))
 
 
-def test_missing_numbers_are_not_dropped():
+def test_missing_numbers_are_refused():
     run, f = Run(), torch.randn(6, 4)
     f[2, 1] = float("nan")
-    assert run.of([View(x, x, torch.randn(6, 3), i) for i, x in enumerate((torch.randn(6, 4), f))]).isnan()
+    with pytest.raises(ValueError, match="feature rows with NaN or infinite numbers: 1 of 6 in target 0"):
+        run.of([View(x, x, torch.randn(6, 3), i) for i, x in enumerate((torch.randn(6, 4), f))])
 
 
 @pytest.mark.parametrize(

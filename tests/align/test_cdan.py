@@ -212,11 +212,14 @@ def test_hard_batches_are_finite(scale, dtype):
         assert torch.autograd.grad(term, f)[0].isfinite().all()
 
 
-def test_missing_numbers_are_not_dropped():
+def test_missing_numbers_are_refused():
     f, g = torch.randn(6, 4), torch.randn(6, 3)
     f[2, 1] = float("nan")
     seen = views([f, torch.randn(5, 4)], [g, torch.randn(5, 3)])
-    assert attached()(seen[:1], seen[1:], step())["domain"].isnan()
+    with pytest.raises(
+        ValueError, match="CDAN was given feature rows with NaN or infinite numbers: 1 of 6 in domain 0"
+    ):
+        attached()(seen[:1], seen[1:], step())
 
 
 @pytest.mark.parametrize("options", [{"max_width": -1}, {"random_width": 0}, {"strength": -1.0}, {"weight": -1.0}])

@@ -136,6 +136,22 @@ def test_eval_mode_keeps_nothing():
     assert torch.equal(weights(critic), weights(made()))
 
 
+def test_rows_that_are_not_finite_are_refused_and_leave_the_critic_alone():
+    critic, twin, good = made(), made(), torch.randn(4, 3)
+    bad = good.clone()
+    bad[1, 2] = torch.nan
+    for sources, targets, where in (([good, bad], [good], "source 1"), ([good, good], [bad], "target 0")):
+        with pytest.raises(ValueError, match=f"a critic was given feature rows .*: 1 of 4 in {where}"):
+            critic.collect(sources, targets)
+    critic.eval()
+    critic.collect([bad], [bad])  # where nothing is learnt nothing is spoilt
+    critic.train()
+    for each in (critic, twin):
+        each.collect([good], [good + 1])
+        each.learn(apart, 2)
+    assert torch.equal(weights(critic), weights(twin))
+
+
 def test_a_loop_that_forgets_after_step_is_told():
     critic, rows = made(), [torch.randn(4, 3)]
     for _ in range(PATIENCE):

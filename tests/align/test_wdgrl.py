@@ -154,10 +154,11 @@ def test_hard_batches_leave_a_finite_critic(dtype):
         assert weights(wdgrl).isfinite().all()
 
 
-def test_missing_numbers_are_not_dropped():
+def test_missing_numbers_are_refused():
     x = torch.randn(6, 4)
     x[2, 1] = float("nan")
-    assert term(attached(), [x], [torch.randn(5, 4)]).isnan()
+    with pytest.raises(ValueError, match="feature rows with NaN or infinite numbers: 1 of 6 in source 0"):
+        term(attached(), [x], [torch.randn(5, 4)])
 
 
 @pytest.mark.parametrize("options", [{"penalty": -1.0}, {"steps": 0}, {"lr": 0.0}, {"hidden": 0}, {"weight": -1.0}])
