@@ -6,20 +6,26 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from numbers import Integral
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .base import Alignment, Place, Setup, check_choice
+from .base import Alignment, NotAttachedError, Place, Setup, check_choice
 
 Affine = Literal["shared", "per_domain"]
 AFFINES = ("shared", "per_domain")
 Network = TypeVar("Network", bound=nn.Module)
 
-# One value for every DomainNorm, so that deep copies (an EMA teacher) follow the same scope.
-_domain: ContextVar[int | str | None] = ContextVar("domain", default=None)
+Domain = int | str  # position or name
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# One value for every DomainNorm, so that deep copies (an EMA teacher) follow the same scope. A function is asked at
+# every forward pass.
+_domain: ContextVar[Domain | Callable[[], Domain] | None] = ContextVar("domain", default=None)
 
 
 def number_of(domain: int | str, names: Sequence[str]) -> int:
@@ -30,8 +36,8 @@ def number_of(domain: int | str, names: Sequence[str]) -> int:
     """
     if isinstance(domain, str) and domain in names:
         return list(names).index(domain)
-    if isinstance(domain, int) and 0 <= domain < len(names):
-        return domain
+    if isinstance(domain, Integral) and 0 <= domain < len(names):
+        return int(domain)
     raise LookupError(f"there is no domain {domain!r}; the network was split for {dict(enumerate(names))}")
 
 
@@ -59,9 +65,12 @@ class DomainNorm(nn.Module):
         if domain is None:
             raise RuntimeError(
                 "this network keeps batch-norm statistics per domain and does not know which one it is looking at: "
-                "wrap the call in `with alignment.scope(domain):`, or use `alignment.export(model, domain)`"
+                "wrap the forward pass in `with alignment.scope(domain):`, or use `alignment.export(model, domain)`. "
+                "If this came up in backward(), activation checkpointing runs the forward pass again outside of the "
+                "scope: call `checkpoint(csn.in_this_scope(block), x)` instead of `checkpoint(block, x)`, and leave "
+                "backward() outside of any scope"
             )
-        return number_of(domain, self.names)
+        return number_of(domain() if callable(domain) else domain, self.names)
 
     def forward(self, x: Tensor) -> Tensor:
         normed: Tensor = self.norms[self.active()](x)
@@ -84,8 +93,11 @@ def swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Modu
 
 
 @contextmanager
-def in_domain(domain: int | str) -> Iterator[None]:
-    """Inside, every :class:`DomainNorm` uses the statistics of this domain, given by position or name."""
+def in_domain(domain: Domain | Callable[[], Domain]) -> Iterator[None]:
+    """Inside, every :class:`DomainNorm` uses the statistics of this domain, given by position or name.
+
+    Where the answer may change inside, give a function that says it.
+    """
     token = _domain.set(domain)
     try:
         yield
@@ -94,6 +106,27 @@ def in_domain(domain: int | str) -> Iterator[None]:
 
 
 scope = in_domain  # `with csn.scope("target"):`, where csn is this module
+
+
+def in_this_scope(block: Callable[P, T]) -> Callable[P, T]:
+    """The same block of layers, for the domain whose scope is entered now, wherever and whenever it is called.
+
+    For activation checkpointing, which runs a block again in the backward pass: outside of the scope, and on an
+    accelerator in a thread of its own. ``checkpoint(csn.in_this_scope(block), x)`` works with and without
+    ``use_reentrant``. Outside of any scope the block stays as it is.
+
+    Args:
+        block: A layer or function that is called inside the forward pass.
+    """
+    domain = _domain.get()
+    if domain is None:
+        return block
+
+    def again(*args: P.args, **kwargs: P.kwargs) -> T:
+        with in_domain(domain):
+            return block(*args, **kwargs)
+
+    return again
 
 
 def replace_bn_with_csn(
@@ -124,9 +157,17 @@ def replace_bn_with_csn(
     return cast(Network, holder[0])
 
 
-def _split(model: nn.Module, names: Sequence[str], affine: Affine) -> None:
+def check_fresh(model: nn.Module) -> None:
+    """Refuse a network whose batch norms are split by domain."""
     if any(isinstance(layer, DomainNorm) for layer in model.modules()):
-        raise ValueError("the batch norms of this network are already split by domain; split a fresh network")
+        raise ValueError(
+            "the batch norms of this network are already split by domain, by CSN or AdaBN: both keep statistics per "
+            "domain, so use one of them, once, on a fresh network"
+        )
+
+
+def _split(model: nn.Module, names: Sequence[str], affine: Affine) -> None:
+    check_fresh(model)
     if not swap(model, _BatchNorm, lambda norm: DomainNorm(norm, names, affine)):
         raise ValueError(
             "CSN found no BatchNorm layer to split in the network; take one that has some (command line: "
@@ -191,10 +232,16 @@ class CSN(Alignment):
 
     def scope(self, domain: int | str) -> AbstractContextManager[None]:
         """Around every forward pass over one domain: its position, or ``source`` | ``target`` (``target_0`` ...)."""
-        return in_domain(number_of(domain, self.names))
+        return in_domain(self._number(domain))
+
+    def _number(self, domain: int | str) -> int:
+        if not self.names:
+            raise NotAttachedError("CSN has no domains yet: call attach(model, Setup(...)) first")
+        return number_of(domain, self.names)
 
     @torch.no_grad()
-    def export(self, model: nn.Module, domain: int) -> nn.Module:
+    def export(self, model: nn.Module, domain: int | str) -> nn.Module:
+        domain = self._number(domain)
         plain = copy.deepcopy(model)
         swap(plain, DomainNorm, lambda norm: norm.fold(domain))
         return plain
