@@ -127,7 +127,21 @@ class Bench:
             self.loss(number).backward()
             self.optimiser.step()
             self.align.after_step(self.model)
+        if self.align.settles:
+            self.settle()
         return self
+
+    def settle(self) -> None:
+        """As the trainer does before a checkpoint is scored."""
+        batches = {domain: self.batch(domain, 0) for domain in range(self.sources + self.targets)}
+        self.model.eval()
+        with torch.no_grad():
+            self.align.settle(
+                self.model,
+                {domain: [batches[domain]] for domain in range(self.sources)},
+                {domain: [batches[domain][0]] for domain in range(self.sources, self.sources + self.targets)},
+            )
+        self.model.train()
 
     def gradient(self, loss: Tensor) -> Tensor:
         """Of the model's parameters, as one vector."""

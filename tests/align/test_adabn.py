@@ -49,7 +49,7 @@ def test_a_channelwise_shift_is_undone_exactly() -> None:
         source = model(x)
     gain, offset = torch.rand(8) + 0.5, 3 * torch.randn(8)
     first.register_forward_hook(lambda module, inputs, out: out * gain + offset)
-    with align.scope(1):
+    with align.scope(0):
         before = model(x)
     with torch.no_grad():
         align.settle(model, {}, {1: [x]})
@@ -104,10 +104,12 @@ def test_export_gives_the_same_logits_without_a_scope() -> None:
 def test_what_it_needs() -> None:
     with pytest.raises(ValueError, match="no BatchNorm"):
         AdaBN().attach(nn.Linear(2, 2), Setup(2))
-    model = network()
-    CSN().attach(model, Setup(6))
-    with pytest.raises(ValueError, match="use one of them"):
-        AdaBN().attach(model, Setup(6))
+    for method in (AdaBN, CSN):  # in either order, and twice
+        for other in (AdaBN, CSN):
+            model = network()
+            other().attach(model, Setup(6))
+            with pytest.raises(ValueError, match=r"already split by domain, by CSN or AdaBN.*so use one of them, once"):
+                method().attach(model, Setup(6))
     with pytest.raises(ValueError, match="needs a target domain"):
         run(config("method=adabn", "shift.targets=[]", *QUICK), Path("never"))
 
