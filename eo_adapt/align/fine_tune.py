@@ -34,6 +34,21 @@ class FineTune(Alignment):
         self.steps, self.lr, self.batch_size, self.head_only = steps, lr, batch_size, head_only
 
     def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:
+        """Learn from the samples; see the class.
+
+        Raises:
+            ValueError: If there is no target, or one has no labelled sample. Nothing is learnt then.
+        """
+        if not shots:
+            raise ValueError(
+                "fine_tune learns from labelled target samples and was given no target (see shift.targets)"
+            )
+        for domain, (_, labels) in shots.items():
+            if not (labels >= 0).any():
+                raise ValueError(
+                    f"fine_tune was given {len(labels)} samples of domain {domain} and none of them has a label; give "
+                    "at least one labelled sample of each target (shift.target_labels=<labelled samples a class>)"
+                )
         learning = head_of(model, shots, step) if self.head_only else list(trained(model).values())
         model.train(not self.head_only)
         learn(model, shots, step, torch.optim.Adam(learning, self.lr), self.steps, self.batch_size)

@@ -73,6 +73,26 @@ def test_impossible_options_are_refused(option):
 
 
 @pytest.mark.parametrize("head_only", [False, True])
+def test_nothing_to_learn_from_is_refused(head_only):
+    x, y = coloured(12, 0.1, 0)
+    torch.manual_seed(0)
+    model, align = Normed().eval(), FineTune(steps=3, head_only=head_only)
+    before = copy.deepcopy(model.state_dict())
+    for shots, said in (
+        ({}, r"was given no target \(see shift\.targets\)"),
+        ({1: (x, y), 2: (x[:0], y[:0])}, "0 samples of domain 2 and none of them has a label"),
+        (
+            {1: (x, torch.full_like(y, -1))},
+            r"12 samples of domain 1 .*shift\.target_labels=<labelled samples a class>",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"fine_tune .*{said}"):
+            align.tune(model, shots, step_of(model))
+        assert not model.training
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("head_only", [False, True])
 def test_a_few_labels_of_a_target_where_the_colour_lies_help(head_only):
     gains = []
     for seed in range(3):
