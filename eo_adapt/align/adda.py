@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from .base import Alignment, Place, Setup, Step, View, Views, check_number, rows
+from .base import Alignment, Place, Setup, Step, View, Views, rows
 from .critic import Critic, Judge, Rows
+from .options import check_number
 from .teacher import Teacher, precision_of
 
 

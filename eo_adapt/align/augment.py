@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import check_number
 from .looks import Look, band_moments, looks, put
+from .options import check_number
 
 Follow = Callable[[Tensor], Tensor]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views, check_number
+from .base import Alignment, Setup, Step, Views
 from .entropy import logit_rows
 from .gather import joined
+from .options import check_number
 from .shares import label_shares, reweighted
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from .gather import matched
+from .options import check_number
 from .shapes import check_labels, check_sizes
 
 Labelled = tuple[Any, Tensor]  # inputs, labels
@@ -93,31 +93,6 @@ def pairs(sources: Views, targets: Views, how: Pairing) -> list[tuple[Tensor, Te
         (N, D), (M, D) float32 pairs.
     """
     return matched([view.rows() for view in sources], [view.rows() for view in targets], how)
-
-
-def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse an option that is not among the allowed ones, naming all of them."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {list(allowed)}; got {value!r}")
-
-
-def check_number(
-    name: str,
-    value: float,
-    *,
-    least: float = -math.inf,
-    above: float = -math.inf,
-    most: float = math.inf,
-    below: float = math.inf,
-    whole: bool = False,
-) -> None:
-    """Refuse an option that is no finite (or whole) number, least <= value <= most and above < value < below."""
-    number = isinstance(value, Integral if whole else Real) and math.isfinite(value)
-    if not (number and least <= value <= most and above < value < below):
-        bounds = ((">=", least), (">", above), ("<=", most), ("<", below))
-        allowed = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound))
-        kind = f"a {'whole' if whole else 'finite'} number"
-        raise ValueError(f"{name} must be {kind} {allowed}".rstrip() + f"; got {value!r}")
 
 
 class NotAttachedError(RuntimeError, AttributeError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, Views, check_number
+from .base import Alignment, Step, Views
 from .entropy import logit_rows
 from .gather import joined
+from .options import check_number
 
 
 def bnm(logits: Tensor) -> Tensor:

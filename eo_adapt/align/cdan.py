@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Setup, View, check_number
+from .base import Setup, View
 from .dann import DANN
 from .gather import on_features
+from .options import check_number
 
 
 def probabilities(view: View) -> Tensor:

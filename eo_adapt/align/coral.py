@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, pairs
+from .base import PAIRS, Alignment, Pairing, Step, Views, pairs
+from .options import check_choice
 
 Norm = Literal["paper", "mean"]
 Estimator = Literal["biased", "split_half"]

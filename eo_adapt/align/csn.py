@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .base import Alignment, NotAttachedError, Place, Setup, check_choice
+from .base import Alignment, NotAttachedError, Place, Setup
+from .options import check_choice
 
 Affine = Literal["shared", "per_domain"]
 AFFINES = ("shared", "per_domain")

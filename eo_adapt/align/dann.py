@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, View, Views, check_number
+from .base import Alignment, Setup, Step, View, Views
 from .critic import mlp
 from .finite import check_finite
+from .options import check_number
 
 
 class _Reverse(torch.autograd.Function):

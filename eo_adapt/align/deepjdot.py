@@ -8,10 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice, check_number
+from .base import PAIRS, Alignment, Pairing, Step, View, Views
 from .class_mmd import labelled_shares
 from .gather import matched, on_features
 from .mmd import draw, squared_distances
+from .options import check_choice, check_number
 
 Plan = Literal["exact", "sinkhorn", "unbalanced"]
 PLANS = ("exact", "sinkhorn", "unbalanced")

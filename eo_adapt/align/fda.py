@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, check_number
+from .base import Alignment, Step
 from .looks import Look, inputs_of, looks, put, with_inputs
+from .options import check_number
 
 
 def swap_low_frequencies(source: Tensor, target: Tensor, beta: float) -> Tensor:

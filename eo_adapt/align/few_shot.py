@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from .base import Alignment, check_number
+from .base import Alignment
+from .options import check_number
 
 
 class FewShot(Alignment):

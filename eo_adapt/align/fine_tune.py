@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from .base import Alignment, Labelled, Step, check_number
+from .base import Alignment, Labelled, Step
 from .meta import head_of, learn, trained
+from .options import check_number
 
 
 class FineTune(Alignment):

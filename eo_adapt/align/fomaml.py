@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Labelled, Step, View, Views, check_number
+from .base import Alignment, Labelled, Step, View, Views
 from .meta import Weights, descend, halves, learn, logits_of, risks, take, trained
+from .options import check_number
 from .shapes import labels_of
 
 

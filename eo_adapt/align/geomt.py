@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, View, Views, check_choice, check_number
+from .base import Alignment, Setup, Step, View, Views
 from .looks import mean_day
+from .options import check_choice, check_number
 
 Encoding = Literal["wavelengths", "unit_sphere", "metres"]
 ENCODINGS = ("wavelengths", "unit_sphere", "metres")

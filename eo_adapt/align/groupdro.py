@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views, check_number
+from .base import Alignment, Setup, Step, Views
 from .meta import joint_risks
+from .options import check_number
 
 
 def raised(log_q: Tensor, risks: Tensor, eta: float) -> Tensor:

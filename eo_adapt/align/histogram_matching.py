@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, check_choice
+from .base import Alignment, Step
 from .looks import Look, inputs_of, looks, put, with_inputs
+from .options import check_choice
 
 Reference = Literal["pooled", "random"]
 REFERENCES = ("pooled", "random")

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, Views, check_number
+from .base import Alignment, Step, Views
 from .entropy import entropies, over_targets
+from .options import check_number
 
 
 def infomax(logits: Tensor, diversity: float = 1.0) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Alignment, Step, Views, check_choice
+from .base import Alignment, Step, Views
 from .meta import halves
+from .options import check_choice
 from .shapes import labels_of
 
 Estimator = Literal["split_half", "plug_in"]

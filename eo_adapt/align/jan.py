@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .base import PAIRS, Alignment, Pairing, Step, View, Views, check_choice, check_number
+from .base import PAIRS, Alignment, Pairing, Step, View, Views
 from .gather import matched, on_features
 from .mmd import Estimator, check_kernel, check_rows, divisors, draw, mixture_distances
+from .options import check_choice, check_number
 
 
 def jan(

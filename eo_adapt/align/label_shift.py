@@ -9,9 +9,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Labelled, Setup, Step, Views, check_choice, check_number
+from .base import Alignment, Labelled, Setup, Step, Views
 from .entropy import logit_rows
 from .finite import check_finite
+from .options import check_choice, check_number
 from .scope import looked_at, looking_at
 from .shares import bbse, em, reweighted, sampling_noise, temperature
 

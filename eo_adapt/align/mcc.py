@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Alignment, Step, Views, check_number
+from .base import Alignment, Step, Views
 from .entropy import entropies, over_targets
+from .options import check_number
 
 
 def mcc(logits: Tensor, temperature: float = 2.5) -> Tensor:

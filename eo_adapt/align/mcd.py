@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Alignment, Setup, Step, Views, check_number
+from .base import Alignment, Setup, Step, Views
 from .critic import mlp
 from .dann import reverse_gradient
+from .options import check_number
 from .shapes import labels_of
 
 

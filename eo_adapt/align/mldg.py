@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views, check_number
+from .base import Alignment, Setup, Step, Views
 from .meta import descend, logits_of, risks, trained
+from .options import check_number
 from .shapes import labels_of
 
 

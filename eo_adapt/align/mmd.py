@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, check_number, pairs
+from .base import PAIRS, Alignment, Pairing, Step, Views, pairs
+from .options import check_choice, check_number
 
 Estimator = Literal["u", "v"]
 ESTIMATORS = ("u", "v")

@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Labelled, Setup, Step, Views, check_choice, check_number
+from .base import Alignment, Labelled, Setup, Step, Views
+from .options import check_choice, check_number
 
 # Factor of a part's terms over training progress p in [0, 1].
 RAMPS: dict[str, Callable[[float], float]] = {
@@ -122,6 +123,7 @@ class Stack(Alignment):
                 yield name, part, weight
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
+        super().attach(model, setup)
         for part in self:
             part.attach(model, setup)
 

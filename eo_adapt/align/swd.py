@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, check_number, pairs
+from .base import PAIRS, Alignment, Pairing, Step, Views, pairs
+from .options import check_choice, check_number
 
 
 def wasserstein_1d(x: Tensor, y: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from .base import View, check_number
+from .base import View
+from .options import check_number
 
 
 @torch.no_grad()

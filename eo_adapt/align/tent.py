@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .base import Alignment, Setup, check_number
+from .base import Alignment, Setup
 from .csn import DomainNorm
 from .entropy import entropies, logit_rows
 from .finite import check_finite
+from .options import check_number
 from .scope import looked_at, looking_at
 
 Norms = dict[str, _BatchNorm]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .augment import StrongView
-from .base import Setup, Step, View, Views, check_choice, check_number
+from .base import Setup, Step, View, Views
 from .gather import joined
 from .looks import inputs_of, looks, moved, with_inputs
+from .options import check_choice, check_number
 from .self_training import SelfTraining
 from .teacher import precision_of
 

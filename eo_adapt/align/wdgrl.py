@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, Views, check_number
+from .base import Alignment, Setup, Step, Views
 from .critic import Critic, Judge, Rows
+from .options import check_number
 
 
 def slope_penalty(judge: Judge, x: Tensor, output: int = 0) -> Tensor:

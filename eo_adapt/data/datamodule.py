@@ -13,7 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 
-from ..align.base import check_choice
+from ..align.options import check_choice
 from ..types import IGNORE, Shift
 from .legend import UNKNOWN, Kind, LabelSet, Legend
 from .loader import DomainLoader, Part, PartLoader, Reader, Steps

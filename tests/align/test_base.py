@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from eo_adapt.align import Alignment, Setup, Step, View
-from eo_adapt.align.base import check_choice, check_number, pairs, rows
+from eo_adapt.align.base import pairs, rows
+from eo_adapt.align.options import check_choice, check_number
 from eo_adapt.align.source_only import SourceOnly
 from eo_adapt.align.target_only import TargetOnly
 

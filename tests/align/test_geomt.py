@@ -32,7 +32,7 @@ def view(features: Tensor, lonlat: Tensor | None, domain: int, days: Tensor | No
 
 def attached(width: int = 6, **options) -> GeoMT:
     method = GeoMT(**options)
-    method.attach(nn.Linear(2, width), Setup(width))
+    method.attach(nn.Linear(2, width), Setup(width, sources=2))
     return method
 
 
