@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
 
 import torch
+from intervals import gain_over
 from torch import Tensor, nn
 
 from eo_adapt.align import Alignment, Setup, Step, View
@@ -60,14 +60,6 @@ def train(align: Alignment, seed: int, steps: int = 200) -> float:
     return float((net(x)[1].argmax(1) == y).float().mean())
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """95 % interval of the mean of five values (Student's t with 4 degrees of freedom)."""
-    assert len(values) == 5
-    x = torch.tensor(values, dtype=torch.float64)
-    half = 2.776 * float(x.std()) / math.sqrt(5)
-    return float(x.mean()) - half, float(x.mean()) + half
-
-
 @cache
 def baseline() -> tuple[float, ...]:
     """Source-only accuracy on the target, of five seeds."""
@@ -76,5 +68,4 @@ def baseline() -> tuple[float, ...]:
 
 def gain(make: Callable[[], Alignment]) -> tuple[float, float]:
     """Interval of the gain in target accuracy over source-only, seed by seed, where source-only stays below 70 %."""
-    assert interval(list(baseline()))[1] < 0.7
-    return interval([train(make(), seed) - alone for seed, alone in enumerate(baseline())])
+    return gain_over(baseline(), [train(make(), seed) for seed in range(5)])

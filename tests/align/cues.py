@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
+from intervals import gain_over, interval
 from torch import Tensor, nn
 
 from eo_adapt.align import Alignment, Setup, Step, View
@@ -61,7 +62,17 @@ def accuracy(align: Alignment, seed: int, share: float = 0.5, offset: float = 3.
     return float((model(x)[1].argmax(1) == y).float().mean())
 
 
-def gain(align: Callable[[], Alignment], over: Callable[[], Alignment], **options: float) -> tuple[float, float]:
-    """Mean paired gain in accuracy of one method over another on three seeds, and two standard errors of it."""
-    gains = torch.tensor([accuracy(align(), seed, **options) - accuracy(over(), seed, **options) for seed in range(3)])
-    return gains.mean().item(), 2 * gains.std().item() / 3**0.5
+def scores(align: Callable[[], Alignment], seeds: int = 3, **options: float) -> list[float]:
+    """Accuracy on the target, one a seed."""
+    return [accuracy(align(), seed, **options) for seed in range(seeds)]
+
+
+def gain(align: Callable[[], Alignment], **options: float) -> tuple[float, float]:
+    """Interval of the gain over source-only, which must stay below 70 %."""
+    return gain_over(scores(Alignment, **options), scores(align, **options))
+
+
+def difference(align: Callable[[], Alignment], other: Callable[[], Alignment], **options: float) -> tuple[float, float]:
+    """Interval of the gain of one method over another, whatever their scores; of five seeds."""
+    pairs = zip(scores(align, 5, **options), scores(other, 5, **options), strict=True)
+    return interval([ours - theirs for ours, theirs in pairs])

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from intervals import interval
 from sources import CRITERION, Net, step_of
 from test_fomaml import gains
 
@@ -49,4 +50,4 @@ def test_it_goes_by_its_own_name():
 
 
 def test_it_adapts_faster_than_plain_training():
-    assert min(gains(ANIL)) > 0.1
+    assert interval(gains(ANIL))[0] > 0

@@ -5,13 +5,13 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
-from cues import accuracy, gain
+from cues import difference, gain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eo_adapt.align import Alignment, Step, View
+from eo_adapt.align import Step, View
 from eo_adapt.align.class_mmd import ClassMMD, class_mmd, labelled_shares
 from eo_adapt.align.mmd import MMD, mixture_distances, mmd
 
@@ -219,12 +219,11 @@ def test_wrong_options_are_refused_at_construction(options, message):
         ClassMMD(**options)
 
 
-def test_learns_under_label_shift_where_mmd_hurts():
-    mean, error = gain(ClassMMD, Alignment, share=0.85, offset=1.5)
-    assert mean - error > 0
-    mean, error = gain(lambda: ClassMMD(3.0), lambda: MMD(3.0), share=0.85, offset=1.5)
-    assert mean - error > 0.05
+def test_learns_under_label_shift_what_mmd_only_half_learns():
+    assert gain(ClassMMD, share=0.85)[0] > 0.3
+    low, _ = difference(lambda: ClassMMD(3.0), lambda: MMD(3.0), share=0.85)
+    assert low > 0.05
 
 
 def test_learns_without_label_shift_too():
-    assert min(accuracy(ClassMMD(), seed) for seed in range(2)) > 0.9
+    assert gain(ClassMMD)[0] > 0.3

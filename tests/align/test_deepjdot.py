@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from cues import gain
+from cues import difference, gain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
@@ -222,13 +222,11 @@ def test_wrong_options_are_refused_at_construction(options, message):
 
 
 def test_learns_the_cue_that_both_domains_share():
-    mean, error = gain(DeepJDOT, Alignment, offset=1.5, ramp=True)
-    assert mean - error > 0.02
+    assert gain(DeepJDOT, ramp=True)[0] > 0.3
 
 
 def test_under_label_shift_an_unbalanced_plan_helps_where_an_exact_one_hurts():
+    """Source-only does well at this offset, so that there is something to lose."""
     shifted = {"share": 0.85, "offset": 1.5, "ramp": True}
-    mean, error = gain(DeepJDOT, Alignment, **shifted)
-    assert mean + error < 0
-    mean, error = gain(lambda: DeepJDOT(plan="unbalanced"), Alignment, **shifted)
-    assert mean - error > 0
+    assert difference(DeepJDOT, Alignment, **shifted)[1] < 0
+    assert difference(lambda: DeepJDOT(plan="unbalanced"), Alignment, **shifted)[0] > 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from intervals import interval
 from sources import CRITERION, Net, coloured, step_of, train, view
 from torch import nn
 
@@ -118,5 +119,5 @@ def worst(align, seed: int) -> float:
 
 
 def test_the_worst_source_gets_better():
-    for seed in range(2):
-        assert worst(GroupDRO(eta=0.1), seed) < worst(SourceOnly(), seed) - 0.1
+    gains = [worst(SourceOnly(), seed) - worst(GroupDRO(eta=0.1), seed) for seed in range(3)]
+    assert interval(gains)[0] > 0.05, gains

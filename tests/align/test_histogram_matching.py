@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from edits import accuracy, edited
+from edits import edited, gain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -148,11 +148,10 @@ def test_undoes_the_curve_of_another_sensor():
     def sample(n: int, sensor: bool):
         labels = torch.randint(3, (n,))
         x = torch.randn(n, 4) * 0.4 + nn.functional.one_hot(labels, 4)
-        curve = torch.exp(1.5 * x) * torch.tensor([0.2, 4.0, 0.2, 1.0]) + torch.tensor([2.0, -6.0, 1.0, -3.0])
+        curve = torch.exp(1.5 * x) * torch.tensor([0.2, 4.0, 0.2, 1.0]) + torch.tensor([3.0, -8.0, 1.0, -3.0])
         return (curve if sensor else x), labels
 
     def network() -> nn.Module:
         return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
 
-    assert accuracy(network, sample, None, rows=128, lr=0.02) < 0.7
-    assert accuracy(network, sample, HistogramMatching(), rows=128, lr=0.02) > 0.85
+    assert gain(network, sample, HistogramMatching(), rows=128, lr=0.02)[0] > 0.15

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from intervals import gain_over
 from sources import step_of, view, where_colour_lies
 from torch import nn
 from torch.nn import functional as F
@@ -134,7 +135,6 @@ def test_refusals():
 
 
 def test_it_learns_the_cause_where_plain_training_learns_the_colour():
-    plain = [where_colour_lies(SourceOnly(), seed) for seed in range(2)]
-    ours = [where_colour_lies(IRM(100.0), seed) for seed in range(2)]
-    assert max(plain) < 0.3
-    assert min(ours) > 0.65
+    plain = [where_colour_lies(SourceOnly(), seed) for seed in range(3)]
+    ours = [where_colour_lies(IRM(100.0), seed) for seed in range(3)]
+    assert gain_over(plain, ours)[0] > 0.2

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from intervals import gain_over
 from seasons import RARE, accuracy, season, trained
 from torch import Tensor, nn
 
@@ -141,6 +142,13 @@ def test_a_prior_of_another_length_is_refused():
 
 def test_self_training_across_a_shift_recovers_what_it_costs():
     """The source network fails 60 days away; the student that learnt in the target's time does not."""
+    plain, ours = zip(*(across_a_shift(seed) for seed in range(3)), strict=True)
+    assert gain_over(plain, ours)[0] > 0.1
+
+
+def across_a_shift(seed: int) -> tuple[float, float]:
+    """Accuracy far away of the source network, and after self-training."""
+    torch.manual_seed(seed)
     model = copy.deepcopy(trained()).train()
     method = TimeMatch(start=0.0, resolution=10, max_shift=80)
     method.attach(model, Setup(32, 1, 1, 4))
@@ -158,5 +166,4 @@ def test_self_training_across_a_shift_recovers_what_it_costs():
         loss.backward()
         optimiser.step()
         method.after_step(model)
-    assert before < 0.75
-    assert accuracy(model.eval(), far, labels) > 0.9
+    return before, accuracy(model.eval(), far, labels)
