@@ -1,8 +1,7 @@
-"""Methods in company: every pair of them, one to three sources, no to two targets, maps, two processes."""
+"""Methods in company: one to three sources, no to two targets, maps, two processes; pairs are in test_pairs."""
 
 from __future__ import annotations
 
-import io
 import itertools
 from datetime import timedelta
 from typing import Any
@@ -15,42 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eo_adapt.align import Alignment
-from eo_adapt.align.stack import Stack
 
 ALONE = {"source_only", "target_only", "few_shot", "stack"}  # baselines, oracles, and the stack itself
 SINGLE = [name for name in METHODS if name not in ALONE]
 PATIENCE = timedelta(minutes=2)  # processes that wait for each other are an error, not a hang
-PLACES = {"swaps": 0, "anywhere": 1, "copies": 2}
-
-
-def stacked(*names: str) -> Stack:
-    """Methods in an order that works: what swaps layers first, what copies the network last."""
-    parts = {name: make(name) for name in names}
-    shares = {name: 0.5 for name, part in parts.items() if part.weight_limit == 1}
-    return Stack(dict(sorted(parts.items(), key=lambda item: PLACES[item[1].place])), shares)
-
-
-@pytest.mark.parametrize("one", SINGLE)
-def test_every_pair_trains_or_says_why_not(one: str) -> None:
-    reasons = {}
-    for other in SINGLE[SINGLE.index(one) + 1 :]:
-        try:
-            bench = Bench(align=stacked(one, other))
-        except ValueError as error:
-            reasons[other] = str(error)
-            continue
-        first = bench.loss(3)
-        assert first.isfinite(), f"{one} with {other}"
-        assert bench.gradient(first).isfinite().all(), f"{one} with {other}"
-        bench.fit(last=1)
-        file = io.BytesIO()
-        torch.save(bench.state(), file)
-        file.seek(0)
-        resumed = Bench(align=stacked(one, other), seed=1)
-        for key, state in torch.load(file, weights_only=True).items():
-            getattr(resumed, key).load_state_dict(state)
-        assert torch.equal(resumed.fit(2, 2).weights(), bench.fit(2, 2).weights()), f"{one} with {other}"
-    assert all(len(reason) > 30 for reason in reasons.values()), reasons
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in {"target_only", "few_shot"}])
