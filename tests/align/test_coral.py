@@ -5,8 +5,10 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from haze import scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from intervals import gain_over
 from torch import Tensor, nn
 
 from eo_adapt.align import Step, View
@@ -200,6 +202,47 @@ def test_few_rows_need_no_matrix_of_features_by_features():
         value.backward()
     assert max(sizes) <= 9 * 3000
     assert value.item() == pytest.approx(by_numpy(x.detach(), y), rel=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 1e3])
+@pytest.mark.parametrize("d", [3, 30])
+@pytest.mark.parametrize("estimator", ["biased", "split_half"])
+def test_a_collapsed_batch_is_finite_in_value_and_gradient(estimator, d, level):
+    """All rows the same, on one side or both: no covariance, from covariances as from Gram matrices."""
+    source, target = (torch.full((n, d), level, requires_grad=True) for n in (8, 6))
+    value = coral(source, target, estimator=estimator)
+    grads = torch.autograd.grad(value, (source, target))
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert all(grad.isfinite().all() for grad in grads)
+    spread = torch.randn(40, d, requires_grad=True)
+    value = coral(spread, target, "mean", estimator)
+    grads = torch.autograd.grad(value, (spread, target))
+    assert value.isfinite()
+    if estimator == "biased":
+        assert value.item() == pytest.approx(4 * by_numpy(spread.detach(), target.detach()), rel=1e-3)
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+@pytest.mark.parametrize("estimator", ["biased", "split_half"])
+def test_bfloat16_features_are_compared_in_float32(estimator):
+    source, target = (scale * torch.randn(32, 6) + 10 for scale in (1.0, 2.0))
+    half = [x.bfloat16().requires_grad_() for x in (source, target)]
+    align = CORAL(1.0, estimator=estimator)
+    torch.manual_seed(3)
+    term = align((view(half[0], 0),), (view(half[1], 1),), STEP)["coral"]
+    torch.manual_seed(3)
+    assert torch.equal(term, coral(half[0].detach().float(), half[1].detach().float(), estimator=estimator))
+    assert term.dtype == torch.float32
+    for grad in torch.autograd.grad(term, half):
+        assert grad.dtype == torch.bfloat16
+        assert grad.isfinite().all()
+        assert grad.abs().max() > 0
+
+
+def test_helps_where_haze_lies_on_the_clear_cue():
+    """At the weight of its yaml."""
+    plain, ours = (scores(name, norm=False).honest for name in ("source_only", "coral"))
+    assert gain_over(plain, ours)[0] > 0.2
 
 
 @pytest.mark.parametrize("d", [3, 30])

@@ -206,5 +206,32 @@ def test_monitors_the_share_of_rows_whose_domain_the_critic_names():
     torch.testing.assert_close(dann.monitors(), {"critic_accuracy": torch.stack(named).mean()})
 
 
+@pytest.mark.parametrize("level", [0.0, 0.1, 1e3])
+def test_collapsed_batches_are_finite_in_value_and_gradient(level):
+    """All rows the same in both domains: the critic can only guess."""
+    features, dann = [torch.full((n, 4), level) for n in (8, 5)], attached()
+    optimiser = torch.optim.Adam(dann.parameters(), 0.01)
+    for _ in range(20):
+        to_features, to_critic = gradients(dann, features)
+        assert all(grad.isfinite().all() for grad in (*to_features, *to_critic))
+        for p, grad in zip(dann.critic.parameters(), to_critic, strict=True):
+            p.grad = grad
+        optimiser.step()
+    value = dann((view(features[0], 0),), (view(features[1], 1),), step())["domain"]
+    assert value.isfinite()
+    assert value >= math.log(2) - 1e-5, "better than a guess, where there is nothing to see"
+
+
+def test_bfloat16_features_are_judged_in_float32():
+    dann, half = attached(), [(torch.randn(n, 4) + n).bfloat16().requires_grad_() for n in (6, 9)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        term = dann((view(half[0], 0),), (view(half[1], 1),), step())["domain"]
+    assert term.dtype == torch.float32
+    torch.testing.assert_close(term, by_hand(dann, [x.detach().float() for x in half]), rtol=1e-6, atol=1e-6)
+    for grad in torch.autograd.grad(term, [*half, *dann.critic.parameters()]):
+        assert grad.isfinite().all()
+        assert grad.abs().max() > 0
+
+
 def test_helps_where_only_one_feature_is_shifted():
     assert gain(lambda: DANN(hidden=64))[0] > 0.05
