@@ -23,7 +23,7 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
     """The shift's domains, opened, divided and measured; needs are checked before any data are read."""
     shift: Shift = instantiate(config["shift"])
     sources = len(shift.targets if alignment.uses_target_labels else shift.sources)
-    check_needs(alignment, selection, sources, len(shift.targets), frozenset({"labels", "lonlat", "days"}))
+    check_needs(alignment, selection, sources, len(shift.targets), frozenset({"labels", "lonlat", "days", "images"}))
     check_target_labels(alignment, shift.target_labels)
     if alignment.uses_target_labels and not shift.targets:
         raise ValueError(f"{type(alignment).__name__} trains on target labels; this shift has no target domain")

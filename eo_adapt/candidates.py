@@ -37,8 +37,9 @@ def score_candidates(task: AdaptationTask, data: DomainDataModule, folder: Path)
 
     Needs ``trainer.keep=all`` and the labels opened. One row an epoch that may be chosen; columns: epoch,
     ``select/<criterion>`` as logged in training, ``val/<target>`` (macro-F1 of the shared classes on labelled
-    target-val: what an oracle would choose by), ``<score>/<domain>`` on test for
-    closed_macro_f1, macro_f1, accuracy and ece, ``a_distance/<target>``.
+    target-val: what an oracle would choose by), ``<score>/<domain>`` on test for closed_macro_f1, macro_f1, accuracy
+    and ece, ``a_distance/<target>``. Of maps ``val/<target>`` is the mean intersection over union, and closed_miou and
+    miou are there, too.
 
     Args:
         task: The run's task, its weights are overwritten.
@@ -79,6 +80,8 @@ def _score(task: AdaptationTask, data: DomainDataModule) -> dict[str, float]:
     classes, shared = data.scored_classes(), set(data.label_set.shared)
     rows = [i for i, name in enumerate(classes.names) if name in shared]
     temperature = source_temperature(task, data)
+    if data.maps:
+        return _score_maps(task, data, temperature)
     found: dict[str, float] = {}
     features: dict[str, list[np.ndarray]] = {"source": [], "target": []}
     for i, d in enumerate(data.parcels):
@@ -95,6 +98,34 @@ def _score(task: AdaptationTask, data: DomainDataModule) -> dict[str, float]:
             f"macro_f1/{name}": macro_f1(matrix),
             f"accuracy/{name}": overall_accuracy(matrix),
             f"ece/{name}": expected_calibration_error(p.amax(1), p.argmax(1).eq(_labels(test))),
+        }
+    return found | _distances(features, [d.domain.name for d in data.parcels if d.role == "target"])
+
+
+def _score_maps(task: AdaptationTask, data: DomainDataModule, temperature: float) -> dict[str, float]:
+    """The same of maps: by intersection over union, with features of patches and confidences of sampled pixels."""
+    from .calibration import calibrated, expected_calibration_error
+    from .metrics import macro_f1, mean_iou, overall_accuracy
+    from .report.map_scores import score_maps
+
+    classes, shared = data.scored_classes(), set(data.label_set.shared)
+    rows = [i for i, name in enumerate(classes.names) if name in shared]
+    found: dict[str, float] = {}
+    features: dict[str, list[np.ndarray]] = {"source": [], "target": []}
+    for i, d in enumerate(data.parcels):
+        domain, name = (0 if data.oracle else i), d.domain.name
+        if d.role == "target":
+            val = score_maps(task, data, data.sealed(d, "val"), domain, len(classes))
+            found[f"val/{name}"] = mean_iou(val.matrices.sum(0), rows)
+        test = score_maps(task, data, data.sealed(d), domain, len(classes))
+        features[d.role].append(test.features.numpy())
+        matrix, p = test.matrices.sum(0), calibrated(test.logits, temperature)
+        found |= {
+            f"closed_miou/{name}": mean_iou(matrix, rows),
+            f"miou/{name}": mean_iou(matrix),
+            f"closed_macro_f1/{name}": macro_f1(matrix, rows),
+            f"accuracy/{name}": overall_accuracy(matrix),
+            f"ece/{name}": expected_calibration_error(p.amax(1), p.argmax(1).eq(test.labels)),
         }
     return found | _distances(features, [d.domain.name for d in data.parcels if d.role == "target"])
 

@@ -85,7 +85,7 @@ def beside(companion: Path | str | None) -> dict[str, Any] | None:
     if not path.is_file():
         raise FileNotFoundError(f"companion={companion} is no finished run (it has no report.json)")
     found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    return {**found, "folder": str(companion)}
 
 
 def earlier(folder: Path) -> dict[str, Any]:
@@ -136,8 +136,14 @@ def evaluate_task(
             from .report.figures import draw
             from .report.html import write_run_page
 
-            draw(folder / "figures", data, predictions, report)
-            write_run_page(folder, report, data, predictions, companion)
+            if data.maps:
+                from .report.pictures import draw_maps
+
+                sheets = draw_maps(folder, task, data, report, companion)
+                write_run_page(folder, report, data, predictions, companion, sheets)
+            else:
+                draw(folder / "figures", data, predictions, report)
+                write_run_page(folder, report, data, predictions, companion)
         return report
 
 
@@ -150,6 +156,10 @@ def _score(
     val = labelled_val(task, data)
     scale = temperature_facts(data, *val)
     threshold = unknown_threshold(val[0], scale["temperature"]) if data.label_set.unknown else None
+    if data.maps:
+        from .report.map_run import write_map_results
+
+        return write_map_results(folder, task, data, threshold, {**scale, **facts})
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
     predictions = write_predictions(folder / "predictions.parquet", data, said, threshold, scale["temperature"])
     report = write_report(folder / "report.json", task, data, predictions, {**scale, **facts})
@@ -207,38 +217,28 @@ def part_logits(task: AdaptationTask, data: DomainDataModule, part: Part, domain
 
 def part_outputs(task: AdaptationTask, data: DomainDataModule, part: Part, domain: int) -> Outputs:
     """Logits (N, K) and features (N, D) of some parcels of one domain, as the method predicts them, on the CPU."""
-    import contextlib
-    import dataclasses
-
     import torch
 
-    from .data.loader import PartLoader
+    from .report.predict import said_of
     from .selection.base import Outputs
 
-    grad = contextlib.nullcontext() if task.alignment.learns_at_test else torch.no_grad()
-    reader = dataclasses.replace(data.reader, arrays=None)
-    seen: list[Tensor] = []
-    hook = task.model.register_forward_hook(lambda model, inputs, output: seen.append(output.features.detach()))
-    logits, features = [], []
-    with grad, contextlib.ExitStack() as stack:
-        stack.callback(hook.remove)
-        for batch in PartLoader(reader, part, 1024):
-            inputs = {name: o.to(task.device) for name, o in batch.inputs.items()}
-            seen.clear()
-            with task.alignment.scope(domain):
-                logits.append(task.alignment.predict(task.model, inputs).detach().float().cpu())
-            features.append(seen[-1].float().cpu())  # a method may look more than once; its last look counts
+    said = [(logits.float().cpu(), seen.float().cpu()) for _, logits, seen in said_of(task, data, part, domain)]
+    logits, features = zip(*said, strict=True)
     return Outputs(torch.cat(logits), part.labels, torch.cat(features))
 
 
 def labelled_val(task: AdaptationTask, data: DomainDataModule) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and labels (N,) of the labelled domains' validation parcels, pooled.
+    """Logits (N, K) and labels (N,) of the labelled domains' validation parcels, or of sampled pixels, pooled.
 
     They are the source's; an oracle's are the target's.
     """
     import torch
 
     parts = data.val_parts()[: len(data.labelled)]
+    if data.maps:
+        from .report.predict import sampled_of
+
+        return sampled_of(task, data, parts)
     logits = [part_logits(task, data, part, 0 if data.oracle else i) for i, part in enumerate(parts)]
     return torch.cat(logits), torch.cat([part.labels for part in parts if part.labels is not None])
 

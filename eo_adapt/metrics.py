@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .data.scenes.flair_classes import LEGENDS
+
+FLAIR12, OTHER = tuple(LEGENDS["flair12"]), "other"
+
 
 def confusion(truth: Tensor, guess: Tensor, classes: int) -> Tensor:
     """(K, K) int64 counts: row = truth, column = prediction.
@@ -58,6 +62,86 @@ def macro_f1(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
     return float(per_class(matrix)["f1"][present].mean()) if present.any() else float("nan")
 
 
+def mean_iou(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
+    """Mean intersection over union of the classes that occur in the truth, as :func:`macro_f1` takes F1.
+
+    Args:
+        matrix: (K, K) confusion.
+        rows: Only samples whose true class is one of these (closed-set score); None = all samples.
+
+    Returns:
+        In [0, 1]; nan when no sample is left.
+    """
+    if rows is not None:
+        kept = torch.zeros_like(matrix)
+        kept[list(rows)] = matrix[list(rows)]
+        matrix = kept
+    present = matrix.sum(1) > 0
+    return float(per_class(matrix)["iou"][present].mean()) if present.any() else float("nan")
+
+
+def iou_interval(
+    matrices: Tensor, zones: Sequence[str], rows: Sequence[int] | None = None, draws: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """95 % interval of :func:`mean_iou` by bootstrap over zones: patches of a zone are alike, zones are drawn.
+
+    Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, percentile interval.
+
+    Args:
+        matrices: (N, K, K) confusion of each patch.
+        zones: (N,) zone of each patch.
+        rows: As in :func:`mean_iou`.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+
+    Returns:
+        ``lower`` and ``upper``, nan with fewer than two zones, and the number of ``zones``.
+    """
+    names = sorted(set(zones))
+    found = {"lower": float("nan"), "upper": float("nan"), "zones": len(names)}
+    if len(names) < 2:
+        return found
+    place = torch.tensor([names.index(zone) for zone in zones])
+    summed = torch.zeros(len(names), *matrices.shape[1:], dtype=torch.float64)
+    summed.index_add_(0, place, matrices.double())
+    stream = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(names), (draws, len(names)), generator=stream)
+    scored = torch.tensor([mean_iou(summed[some].sum(0), rows) for some in drawn], dtype=torch.float64)
+    scored = scored[scored.isfinite()]
+    if len(scored):
+        lower, upper = scored.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        found |= {"lower": lower, "upper": upper}
+    return found
+
+
+def flair_scores(matrix: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """The published protocols of FLAIR, where all twelve of its main classes are named; else nothing.
+
+    ``miou_12``: mean of the twelve, with mistakes for "other" counted (FLAIR#2). ``miou_13``: mean with "other" in it
+    (GeoMultiTaskNet's code). ``miou_flair1``: mean of the twelve without the row and the column of "other" (FLAIR#1:
+    pixels called "other" by mistake are forgiven). Classes that neither truth nor prediction has are left out.
+
+    Args:
+        matrix: (K, K).
+        names: K class names.
+    """
+    if not set(FLAIR12) <= set(names):
+        return {}
+    twelve = [i for i, name in enumerate(names) if name in FLAIR12]
+    found = {"miou_12": _mean_of(matrix, twelve)}
+    if OTHER in names:
+        place = list(names).index(OTHER)
+        kept = matrix.clone()
+        kept[place], kept[:, place] = 0, 0
+        found |= {"miou_13": _mean_of(matrix, [*twelve, place]), "miou_flair1": _mean_of(kept, twelve)}
+    return found
+
+
+def _mean_of(matrix: Tensor, rows: Sequence[int]) -> float:
+    used = [i for i in rows if matrix[i].sum() + matrix[:, i].sum() > 0]
+    return float(per_class(matrix)["iou"][used].mean()) if used else float("nan")
+
+
 def overall_accuracy(matrix: Tensor) -> float:
     """Share of samples on the diagonal; nan without samples."""
     total = int(matrix.sum())
@@ -92,4 +176,23 @@ def scores(matrix: Tensor, names: Sequence[str], shared: Sequence[str]) -> dict[
             for i, name in enumerate(names)
         },
         "confusion": {"classes": list(names), "matrix": matrix.tolist()},
+    }
+
+
+def map_scores(matrices: Tensor, zones: Sequence[str], names: Sequence[str], shared: Sequence[str]) -> dict[str, Any]:
+    """What the report says about one domain of maps, beyond :func:`scores`: scores by intersection over union.
+
+    Args:
+        matrices: (N, K, K) confusion of each patch.
+        zones: (N,) zone of each patch.
+        names: K class names.
+        shared: Classes that source and target share: those of ``closed_miou``.
+    """
+    matrix, rows = matrices.sum(0), [i for i, name in enumerate(names) if name in set(shared)]
+    return {
+        **scores(matrix, names, shared),
+        "miou": mean_iou(matrix),
+        "closed_miou": mean_iou(matrix, rows),
+        "closed_miou_interval": iou_interval(matrices, zones, rows),
+        **flair_scores(matrix, names),
     }

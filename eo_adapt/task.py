@@ -235,6 +235,11 @@ def check_needs(
     name = type(alignment).__name__
     if missing := alignment.needs - provides:
         raise ValueError(f"{name} needs {sorted(missing)} in every batch; this data provides {sorted(provides)}")
+    if alignment.images_only and "images" not in provides:
+        raise ValueError(
+            f"{name} changes parts of images, and these data hold parcels: take method=self_training or "
+            "method=timematch, or a task with images"
+        )
     if sources < alignment.min_sources:
         raise ValueError(
             f"{name} compares labelled domains, so it needs at least {alignment.min_sources} sources; "

@@ -85,10 +85,14 @@ def draw(data: DomainDataModule, audit: Callable[[], Any]) -> dict[int, Part]:
 
     from .data.loader import Part
     from .data.parts import few
+    from .data.scenes.datamodule import SceneDataModule
 
-    found = {}
+    found: dict[int, Part] = {}
     with data.opened(audit):
-        known = {i: data.sealed(d, "train") for i, d in enumerate(data.parcels) if d.role == "target"}
+        targets = {i: d for i, d in enumerate(data.parcels) if d.role == "target"}
+        if isinstance(data, SceneDataModule):
+            return {i: data.few_labelled(d, data.shift.target_labels) for i, d in targets.items()}
+        known = {i: data.sealed(d, "train") for i, d in targets.items()}
     for i, part in known.items():
         labels = np.asarray(part.labels)
         learnt = np.flatnonzero(labels < len(data.legend))

@@ -121,14 +121,16 @@ class Batch:
     Attributes:
         inputs: Sensor name -> observation.
         labels: (B,) or (B, H, W) int64, ``IGNORE`` where unknown; None on targets while fitting.
-        lonlat: (B, 2) degrees, WGS 84.
+        lonlat: (B, 2) degrees, WGS 84; of images the centre of the part that is fed.
         rows: (B,) int64, row of each sample in the store's index.
+        xy: (B, 2) float64, the same places in metres of the data's projected CRS; None where the data give none.
     """
 
     inputs: Inputs
     labels: Tensor | None
     lonlat: Tensor
     rows: Tensor
+    xy: Tensor | None = None
 
     def __len__(self) -> int:
         return self.lonlat.shape[0]
@@ -141,6 +143,7 @@ class Batch:
             labels=None if self.labels is None else self.labels.to(device, non_blocking=non_blocking),
             lonlat=self.lonlat.to(device, non_blocking=non_blocking),
             rows=self.rows.to(device, non_blocking=non_blocking),
+            xy=None if self.xy is None else self.xy.to(device, non_blocking=non_blocking),
         )
 
 

@@ -45,7 +45,7 @@ def nll(logits: Tensor, labels: Tensor, temperature: float) -> float:
 def ece_by_loops(confidence: np.ndarray, correct: np.ndarray, bins: int) -> float:
     total = 0.0
     for i in range(bins):
-        lower, upper = np.linspace(0, 1, bins + 1)[i : i + 2]
+        lower, upper = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[i : i + 2].tolist()
         there = [k for k, c in enumerate(confidence) if (lower < c <= upper) or (i == 0 and c == 0)]
         if there:
             total += abs(sum(float(correct[k]) - confidence[k] for k in there))
@@ -278,7 +278,7 @@ def test_unknown_is_decided_on_calibrated_confidences(finished: Path, report: di
 def test_the_report_says_whose_labels_the_temperature_is_from() -> None:
     def world(**changes: Any) -> Any:
         domains = [SimpleNamespace(domain=SimpleNamespace(name=name)) for name in ("LV", "EE")]
-        return SimpleNamespace(**{"oracle": False, "shots": 0, "labelled": domains, **changes})
+        return SimpleNamespace(**{"maps": False, "oracle": False, "shots": 0, "labelled": domains, **changes})
 
     logits, labels = simulated(100, 3, 0)
     assert temperature_facts(world(), logits, labels) == {

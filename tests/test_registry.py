@@ -60,7 +60,8 @@ def test_each_yaml_builds(group: str, name: str) -> None:
     if group == "encoder":
         changes = {"sensors": {"s2": 4}}
     elif group == "head":
-        changes = {"encoder": build("encoder", "pse_ltae", sensors={"s2": 4}), "classes": 3}
+        fits = "pse_ltae" if name == "classify" else "timm_pyramid"
+        changes = {"encoder": build("encoder", fits, sensors={"s2": 4}), "classes": 3}
     elif group == "data":
         recipe = OmegaConf.load(registry.path_of(group, name)).recipe
         shift = eo_adapt.types.Shift((eo_adapt.types.Domain("a", recipe),))

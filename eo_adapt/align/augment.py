@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from .options import check_number
 Follow = Callable[[Tensor], Tensor]
 
 
-def recolour(look: Look, gain: float, bias: float, noise: float) -> Look:
+def recolour(look: Look, gain: float, bias: float, noise: float, kept: Sequence[int] = ()) -> Look:
     """Change colours: x <- x + g * (x - mean) + (b + e) * spread; g and b drawn a sample and band, e a value.
 
     Mean and spread (standard deviation) of a band are those of the batch, so reflectances, decibels and indices are
@@ -26,13 +26,17 @@ def recolour(look: Look, gain: float, bias: float, noise: float) -> Look:
         gain: Standard deviation of g, no unit.
         bias: Standard deviation of b, in spreads of the band.
         noise: Standard deviation of e, in spreads of the band.
+        kept: Positions of bands that stay as they are.
     """
     x = look.values
+    free = torch.ones(x.shape[look.bands], dtype=torch.bool, device=x.device)
+    free[list(kept)] = False
     mean, spread = (look.along_bands(m).to(x.dtype) for m in band_moments(look))
     size = x.shape[0], x.shape[look.bands]
     g, b = (look.along_bands(scale * torch.randn(size, dtype=x.dtype, device=x.device)) for scale in (gain, bias))
     e = noise * torch.randn_like(x)
-    return replace(look, values=torch.where(look.seen(), x + g * (x - mean) + spread * (b + e), x))
+    free = look.along_bands(free)
+    return replace(look, values=torch.where(look.seen() & free, x + g * (x - mean) + spread * (b + e), x))
 
 
 def drop_dates(look: Look, share: float) -> Look:
@@ -79,6 +83,8 @@ class StrongView:
         jitter: Largest common move of a sample's dates, days; see :func:`jitter_days`.
         mirror: Whether images are mirrored; see :func:`turn`.
         leave: Names of inputs that are left as they are.
+        leave_bands: Name of an input -> positions, from 0, of its bands that keep their colours: an elevation beside
+            reflectances (``{aerial: [4]}``). They are mirrored with the rest. Inputs that a batch lacks do not matter.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -93,18 +99,20 @@ class StrongView:
         jitter: float = 0.0,
         mirror: bool = True,
         leave: Sequence[str] = ("attributes",),
+        leave_bands: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         for name, size in (("gain", gain), ("bias", bias), ("noise", noise), ("jitter", jitter)):
             check_number(f"StrongView.{name}", size, least=0)
         check_number("StrongView.drop", drop, least=0, below=1)
         self.gain, self.bias, self.noise, self.drop, self.jitter = gain, bias, noise, drop, jitter
         self.mirror, self.leave = mirror, frozenset(leave)
+        self.leave_bands = {name: tuple(bands) for name, bands in (leave_bands or {}).items()}
 
     def __call__(self, inputs: Any) -> tuple[Any, Follow]:
         """A strong view of inputs (see :func:`.looks.looks`), and what makes maps (B, *S) of labels follow it."""
         found = {name: look for name, look in looks(inputs).items() if name not in self.leave}
         turns = self._turns([look.values for look in found.values() if look.imaged])
-        strong = {name: self._one(look, turns) for name, look in found.items()}
+        strong = {name: self._one(name, look, turns) for name, look in found.items()}
         return put(inputs, strong), lambda x: x if turns is None or x.ndim < 3 else turn(x, turns)
 
     def _turns(self, images: list[Tensor]) -> Tensor | None:
@@ -115,8 +123,17 @@ class StrongView:
         turns[2] &= all(image.shape[-1] == image.shape[-2] for image in images)
         return turns
 
-    def _one(self, look: Look, turns: Tensor | None) -> Look:
-        look = recolour(look, self.gain, self.bias, self.noise)
+    def _kept(self, name: str, look: Look) -> tuple[int, ...]:
+        kept, count = self.leave_bands.get(name, ()), look.values.shape[look.bands]
+        if not all(0 <= band < count for band in kept):
+            raise ValueError(
+                f"strong.leave_bands names bands {list(kept)} of input {name!r}, which has {count}: positions go from "
+                f"0 to {count - 1}, in the order of data.bands"
+            )
+        return kept
+
+    def _one(self, name: str, look: Look, turns: Tensor | None) -> Look:
+        look = recolour(look, self.gain, self.bias, self.noise, self._kept(name, look))
         if look.days is not None or look.valid is not None:
             look = jitter_days(look, self.jitter)
             look = drop_dates(look, self.drop) if self.drop else look

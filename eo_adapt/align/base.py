@@ -137,6 +137,7 @@ class Alignment(nn.Module):
         learns_at_test: Whether ``predict`` needs gradients.
         start: Share of training before the method sets in. A checkpoint from before is none of its own, and is not
             chosen.
+        images_only: Whether it needs images among the inputs; such a method refuses its first batch of parcels.
     """
 
     needs: frozenset[str] = frozenset()
@@ -150,6 +151,7 @@ class Alignment(nn.Module):
     tunes: bool = False
     learns_at_test: bool = False
     start: float = 0.0
+    images_only: bool = False
     _setup: Setup | None = None  # what attach was told of
 
     def __init__(self, weight: float = 1.0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from .augment import StrongView
 from .base import Alignment, Place, Setup, Step, View, Views
 from .gather import joined
 from .looks import inputs_of, with_inputs
+from .multiscale import check_scales, multiscale
 from .options import check_number
 from .teacher import Teacher, precision_of, untracked
 
@@ -108,6 +110,10 @@ class SelfTraining(Alignment):
         gamma: Exponent of the focal loss (1 - p)^gamma; 0 is cross-entropy.
         strong: Draws strong views; None is ``StrongView()``.
         strong_sources: Whether labelled samples are shown as strong views; False leaves them as they are.
+        scales: At which the teacher looks at target images, times ``gsd_ratio``; its probabilities are averaged (see
+            :func:`.multiscale.multiscale`). Inputs that are no images are looked at once.
+        gsd_ratio: Ground sampling distance of the targets by that of the sources: 3.3 where target pixels are 1 m and
+            source pixels 0.3 m, so that the teacher sees objects at the size that it learnt them at.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -127,6 +133,8 @@ class SelfTraining(Alignment):
         gamma: float = 0.0,
         strong: StrongView | None = None,
         strong_sources: bool = True,
+        scales: Sequence[float] = (1.0,),
+        gsd_ratio: float = 1.0,
     ) -> None:
         super().__init__(weight)
         name = type(self).__name__
@@ -139,6 +147,7 @@ class SelfTraining(Alignment):
             check_number(f"{name}.gamma, unless 0,", gamma, least=1)
         self.keep, self.floor, self.rate, self.decay, self.start = keep, floor, rate, decay, start
         self.gamma, self.strong, self.strong_sources = gamma, strong or StrongView(), strong_sources
+        self.scales = check_scales(name, scales, gsd_ratio)
         self._kept: list[Tensor] = []
 
     def attach(self, model: nn.Module, setup: Setup) -> None:
@@ -173,7 +182,7 @@ class SelfTraining(Alignment):
     def _pseudo(self, view: View, step: Step) -> Tensor:
         """Mean loss over the samples of one target whose label is kept; 0 if none is."""
         with step.scope(view.domain), precision_of(view):
-            weak = self.teacher(self.weak(view))[1]
+            weak = multiscale(lambda x: self.teacher(x)[1], self.weak(view), self.scales, view.logits.shape[2:])
         certain, label = certainty(weak)
         kept = self.thresholds.note(view.domain - self.sources, certain, label) & (certain.sigmoid() >= self.floor)
         strong, follow = self.strong(view.inputs)

@@ -64,6 +64,7 @@ class Stack(Alignment):
         self.tunes = any(part.tunes for part in self)
         self.learns_at_test = any(part.learns_at_test for part in self)
         self.start = max(part.start for part in self)
+        self.images_only = any(part.images_only for part in self)
         self._check_company()
 
     @property

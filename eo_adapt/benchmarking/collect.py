@@ -14,6 +14,7 @@ from .job import CANDIDATES, FAILURE, REPORT
 from .plan import Job
 
 KEYS = ["shift", "method", "seed", "trial"]
+PARCELS = "closed_macro_f1"  # what reports that name no score are compared by
 FACTS = (
     "version",
     "data_version",
@@ -38,11 +39,13 @@ class Collected:
         runs: One row a run: shift, method, seed, trial, error ("" = none) and facts of the report.
         candidates: One row a checkpoint: shift, method, seed, trial, epoch, scores by domain.
         roles: Shift -> domain -> source or target.
+        score: What the task's methods are compared by: ``closed_macro_f1``, or of maps ``closed_miou``.
     """
 
     runs: pd.DataFrame
     candidates: pd.DataFrame
     roles: Mapping[str, Mapping[str, str]]
+    score: str = PARCELS
 
 
 def collect(jobs: Sequence[Job], root: Path) -> Collected:
@@ -56,10 +59,13 @@ def collect(jobs: Sequence[Job], root: Path) -> Collected:
     """
     runs, candidates = [], []
     roles: dict[str, dict[str, str]] = {}
+    compared: dict[str, Job] = {}
     for job in jobs:
         keys: dict[str, Any] = {"shift": job.shift, "method": job.method, "seed": job.seed, "trial": job.trial}
         facts, scored = _read(job.place(root))
         roles[job.shift] = roles.get(job.shift, {}) | facts.pop("roles", {})
+        if score := facts.pop("score", ""):
+            compared.setdefault(score, job)
         runs.append({**keys, **facts})
         if scored is not None and not facts["error"]:
             candidates.append(scored.assign(**keys))
@@ -68,7 +74,10 @@ def collect(jobs: Sequence[Job], root: Path) -> Collected:
         reasons = frame["error"].value_counts().head(3).to_dict()
         raise ValueError(f"none of {len(frame)} runs in {root} has scores; reasons: {reasons}")
     _check_versions(frame)
-    return Collected(frame, pd.concat(candidates, ignore_index=True), roles)
+    if len(compared) > 1:
+        some = {score: f"{job.shift}, {job.method}" for score, job in compared.items()}
+        raise MixedDataError(f"runs are compared by different scores, e.g. {some}: put one task into a suite")
+    return Collected(frame, pd.concat(candidates, ignore_index=True), roles, next(iter(compared)))
 
 
 def _read(place: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
@@ -78,11 +87,12 @@ def _read(place: Path) -> tuple[dict[str, Any], pd.DataFrame | None]:
         return {"error": "not run"}, None
     report = json.loads((place / REPORT).read_text())
     roles = {name: domain["role"] for name, domain in report["domains"].items()}
-    facts = {**{key: report.get(key) for key in FACTS}, "roles": roles}
+    score = report.get("score", PARCELS)
+    facts = {**{key: report.get(key) for key in FACTS}, "roles": roles, "score": score}
     if not (place / CANDIDATES).exists():
         return {**facts, "error": "no checkpoint was kept (candidates.parquet is missing)"}, None
     scored = pd.read_parquet(place / CANDIDATES)
-    tests = [f"closed_macro_f1/{name}" for name, role in roles.items() if role == "target"]
+    tests = [f"{score}/{name}" for name, role in roles.items() if role == "target"]
     bad = int(scored.reindex(columns=tests).isna().any(axis=1).sum())
     return {**facts, "error": f"target score is not a number in {bad} of {len(scored)} epochs" if bad else ""}, scored
 

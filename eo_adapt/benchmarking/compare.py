@@ -12,10 +12,9 @@ from scipy import stats
 
 from ..registry import build
 from ..selection.base import SelectionError, best
-from .collect import KEYS
+from .collect import KEYS, PARCELS
 
 RUN = KEYS[:3]  # shift, method, seed: what a choice is made within, over trials and epochs alike
-SCORE = "closed_macro_f1"
 
 
 class TooFewError(ValueError):
@@ -23,7 +22,10 @@ class TooFewError(ValueError):
 
 
 def choose(
-    candidates: pd.DataFrame, selectors: Sequence[str], roles: Mapping[str, Mapping[str, str]] | None = None
+    candidates: pd.DataFrame,
+    selectors: Sequence[str],
+    roles: Mapping[str, Mapping[str, str]] | None = None,
+    score: str = PARCELS,
 ) -> pd.DataFrame:
     """What every selector chooses in every run, and what that scores on the sealed test.
 
@@ -34,18 +36,19 @@ def choose(
         candidates: As :func:`.collect.collect` made it.
         selectors: Entries of configs/selection; ``oracle`` is the choice by labelled target-val.
         roles: Shift -> domain -> ``source`` or ``target``; None = as :func:`roles_by_columns` guesses.
+        score: What is compared: ``closed_macro_f1``, or of maps ``closed_miou``.
 
     Returns:
         One row a (shift, method, seed, selector): refused ("" unless the selector gave no number: then the rest is
-        missing), trial, epoch, score (mean over targets of the closed-set macro-F1),
+        missing), trial, epoch, score (mean over targets of what is compared),
         worst (lowest target), source (mean over sources), ece, a_distance, oracle (score of what the oracle chooses;
         missing where no target has labelled validation parcels), regret = oracle - score, rank_correlation (Spearman,
         of the selector with the score, over candidates).
     """
     rows = []
-    roles = roles_by_columns(candidates) if roles is None else roles
+    roles = roles_by_columns(candidates, score) if roles is None else roles
     for (shift, method, seed), group in candidates.groupby(RUN, sort=False):
-        table = _scores(group, roles[str(shift)])
+        table = _scores(group, roles[str(shift)], score)
         own = own_selector(str(method))
         oracle = _oracle(table)
         for selector in selectors:
@@ -65,12 +68,12 @@ def choose(
     return pd.DataFrame(rows)
 
 
-def roles_by_columns(candidates: pd.DataFrame) -> dict[str, dict[str, str]]:
+def roles_by_columns(candidates: pd.DataFrame, score: str = PARCELS) -> dict[str, dict[str, str]]:
     """Roles of domains where no report tells them: one with a labelled validation or an A-distance is a target."""
     found = {}
     for shift, group in candidates.groupby("shift"):
         known = group.dropna(axis=1, how="all").columns
-        domains = [str(c).partition("/")[2] for c in known if str(c).startswith(f"{SCORE}/")]
+        domains = [str(c).partition("/")[2] for c in known if str(c).startswith(f"{score}/")]
         targets = {d for d in domains if f"val/{d}" in known or f"a_distance/{d}" in known}
         found[str(shift)] = {d: "target" if d in targets else "source" for d in domains}
     return found
@@ -106,7 +109,7 @@ def final_scores(group: pd.DataFrame, selector: str, val: pd.Series) -> list[flo
     return scores
 
 
-def _scores(group: pd.DataFrame, roles: Mapping[str, str]) -> pd.DataFrame:
+def _scores(group: pd.DataFrame, roles: Mapping[str, str], score: str) -> pd.DataFrame:
     """Candidates of one run -> val (what the oracle sees), score, worst, source, ece, a_distance.
 
     Means are over the domains that have the number; nan where none has.
@@ -117,9 +120,9 @@ def _scores(group: pd.DataFrame, roles: Mapping[str, str]) -> pd.DataFrame:
 
     table = {
         "val": on("val").mean(axis=1),
-        "score": on(SCORE).mean(axis=1),
-        "worst": on(SCORE).min(axis=1),
-        "source": on(SCORE, "source").mean(axis=1),
+        "score": on(score).mean(axis=1),
+        "worst": on(score).min(axis=1),
+        "source": on(score, "source").mean(axis=1),
         "ece": on("ece").mean(axis=1),
         "a_distance": on("a_distance").mean(axis=1),
     }

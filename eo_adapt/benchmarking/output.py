@@ -41,8 +41,9 @@ COLUMNS = {
     "peak_memory_mb": ("peak MB", "whole"),
     "forwards_per_step": ("forwards a step", "number"),
 }
+SPELT = {"closed_macro_f1": "macro-F1", "closed_miou": "mIoU"}  # what runs say they are compared by
 EXPLAINED = (
-    "score: macro-F1 of the classes that source and target share, on the sealed target test, in points; mean over "
+    "score: {score} of the classes that source and target share, on the sealed target test, in points; mean over "
     "targets, seeds and scenarios, ± half width of the 95 % t interval (over scenarios; with one over seeds). failed: "
     "runs with an error and choices that the selector refused; incomplete: scenarios that lack the score of a seed, so "
     "that means are over the rest and there is no interval. worst domain: lowest target. to source_only: paired "
@@ -73,7 +74,7 @@ def write_all(found: Collected, suite: Suite, selector: str, folder: Path, comma
         ``table``, ``results``, ``selectors`` and ``runs``, data frames.
     """
     logged = [name for name in label_free() if f"select/{name}" in found.candidates]  # older runs know fewer
-    results = choose(found.candidates, list(dict.fromkeys([selector, *logged, "oracle"])), found.roles)
+    results = choose(found.candidates, list(dict.fromkeys([selector, *logged, "oracle"])), found.roles, found.score)
     made = {
         "table": summary(results, found.runs, selector),
         "results": results,
@@ -85,6 +86,7 @@ def write_all(found: Collected, suite: Suite, selector: str, folder: Path, comma
     write_frame(found.candidates, folder / "candidates.parquet")
     about = {
         "suite": suite.title,
+        "score": found.score,
         "command": command,
         "selector": selector,
         "chosen_by": chosen_by(selector),
@@ -193,6 +195,11 @@ def _cell(pair: tuple[float, float]) -> tuple[float, str, float]:
     return pair[0], "points", pair[1]
 
 
+def explained(about: Mapping[str, Any]) -> str:
+    """What the columns of the table mean."""
+    return EXPLAINED.format(score=SPELT[about["score"]])
+
+
 def markdown(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
     """table.md: the tables, and what made them."""
     runs = made["runs"]
@@ -203,7 +210,7 @@ def markdown(made: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
         f"trials a method; checkpoint and trial chosen by {about['chosen_by']}.",
         f"```bash\n{about['command']}\n```",
         as_markdown(spelt(made["table"])),
-        EXPLAINED,
+        explained(about),
         f"### By shift\n\n{LOSES}: more than {100 * LOSS:.0f} point below source_only, mean of paired differences.\n\n"
         + as_markdown(by_shift(made["results"], runs, about["selector"])),
         "### Selectors, over all methods that see no target labels\n\n"
@@ -221,8 +228,9 @@ def show(made: Mapping[str, pd.DataFrame], folder: Path) -> None:
     from rich.table import Table
 
     console = Console()
+    score = SPELT[json.loads((folder / "benchmark.json").read_text())["score"]]
     text = spelt(made["table"])[list(WIDE if console.width > 90 else NARROW)]
-    table = Table(title="target macro-F1 of shared classes, points", title_justify="left")
+    table = Table(title=f"target {score} of shared classes, points", title_justify="left")
     for column in text:
         is_name = column == "method"
         table.add_column(str(column), justify="left" if is_name else "right", no_wrap=is_name)

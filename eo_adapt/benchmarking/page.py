@@ -41,14 +41,14 @@ def write_page(path: Path, made: Mapping[str, pd.DataFrame], suite: Suite, about
         suite: What ran.
         about: Command, versions, machine, counts.
     """
-    from .output import EXPLAINED, numbers
+    from .output import explained, numbers
 
     table, results, runs, selector = made["table"], made["results"], made["runs"], about["selector"]
     page = Page(f"Benchmark: {suite.title}", lead(table, about))
     for warning in warnings(made, about):
         page.warn(warning)
     page.section("Methods")
-    page.table(*_args(numbers(table, SCORES), "What every method reaches, points"), note=EXPLAINED)
+    page.table(*_args(numbers(table, SCORES), "What every method reaches, points"), note=explained(about))
     page.figure(
         differences(results, selector),
         "Dots: difference of each method to source_only on each shift and seed; bars: mean over each shift.",

@@ -21,7 +21,7 @@ from .parts import DomainParcels, SealedLabelsError, Split, choose_classes, divi
 from .recipe import Generator, Recipe
 from .sampler import generator
 from .statistics import band_statistics, check_days
-from .store import Store, band_numbers
+from .store import Store, band_numbers, of_parcels
 
 SAMPLINGS = ("uniform", "balanced")
 RESIDENT = ("auto", "yes", "no")
@@ -54,6 +54,8 @@ class DomainDataModule(pl.LightningDataModule):
         workers: Processes that prepare training batches; 0 is fastest for parcels, which are mapped from disk.
         resident: Keep the arrays on the accelerator: ``auto`` if half of its free memory holds them | ``yes`` | ``no``.
     """
+
+    maps, score = False, "closed_macro_f1"  # a class a pixel?  what benchmarks compare by
 
     def __init__(
         self,
@@ -107,10 +109,8 @@ class DomainDataModule(pl.LightningDataModule):
         """
         if self.place:
             return Store(Path(self.place))
-        if self.root:
-            return Recipe.load(self.recipe).cached(Path(self.root))
-        if self.generator:
-            return Recipe.load(self.recipe).cached(None, self.generator)
+        if self.root or self.generator:
+            return of_parcels(Recipe.load(self.recipe).cached(Path(self.root) if self.root else None, self.generator))
         raise FileNotFoundError(
             f"no {self.recipe} data are shipped: set data.root=<folder of the raw files>, or prepare them once with "
             f"`python -m eo_adapt.prepare recipe={self.recipe} raw=<folder> out=<store>` and set data.store=<store>"
@@ -147,7 +147,8 @@ class DomainDataModule(pl.LightningDataModule):
     def sensors(self) -> dict[str, int]:
         """Sensor -> number of bands (and of parcel attributes, where there are), what encoders are built with."""
         sensors = {name: len(bands) for name, bands in self.bands.items()}
-        return sensors | ({} if (more := self.store.attributes) is None else {"attributes": more.shape[1]})
+        attributes = self.store.attributes
+        return sensors if attributes is None else {**sensors, "attributes": attributes.shape[1]}
 
     @property
     def provides(self) -> frozenset[str]:
@@ -245,13 +246,10 @@ class DomainDataModule(pl.LightningDataModule):
 
     def adapt_dataloaders(self) -> dict[int, PartLoader]:
         """Number of each target domain -> its unlabelled adaptation parcels, shuffled once."""
-        loaders = {}
-        for i, d in enumerate(self.parcels):
-            if d.role == "target" and not self.oracle:
-                rows = self._unlabelled_part(d, "train").rows
-                order = torch.randperm(len(rows), generator=generator(self.seed, i))
-                loaders[i] = PartLoader(self.reader, Part(rows[order], None), 512)
-        return loaders
+        targets = {i: d for i, d in enumerate(self.parcels) if d.role == "target" and not self.oracle}
+        rows = {i: self._unlabelled_part(d, "train").rows for i, d in targets.items()}
+        order = {i: torch.randperm(len(at), generator=generator(self.seed, i)) for i, at in rows.items()}
+        return {i: PartLoader(self.reader, Part(at[order[i]], None), 512) for i, at in rows.items()}
 
     # -- the sealed test ---------------------------------------------------------------------------------------------
 

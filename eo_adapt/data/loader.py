@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class Reader:
     pixels: int = 32
     arrays: Mapping[str, Ragged] | None = None
     days: Sequence[float] = ()
+    workers: ClassVar[int] = 0  # parcels are mapped from disk: reading them one after the other is fastest
 
     def __post_init__(self) -> None:
         if len(self.days) not in (0, 2) or (self.days and not self.days[0] <= self.days[1]):
@@ -71,21 +73,54 @@ class Reader:
         labels = None if part.labels is None else part.labels[positions].to(self.device)
         return Batch(inputs, labels, self.store.lonlat[rows].to(self.device), rows)
 
+    def read(self, part: Part, positions: Tensor, stream: torch.Generator | None = None) -> Batch:
+        """What a worker process hands on: of parcels, the batch."""
+        return self.batch(part, positions, stream)
+
+    def finish(self, raw: Batch) -> Batch:
+        """What the training process makes of it: of parcels, nothing."""
+        return raw
+
+    def chunks(self, part: Part, size: int) -> list[Tensor]:
+        """Positions of all parcels of a part, up to ``size`` at once, in order."""
+        return list(torch.arange(len(part)).split(size)) if len(part) else []
+
+    def plain(self) -> Reader:
+        """The same without resident arrays, which hold but the domains that train."""
+        return replace(self, arrays=None)
+
+
+class Reads(Protocol):
+    """What makes batches: :class:`Reader` of parcels, :class:`.scenes.reader.PatchReader` of images."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that read whole parts; training has its own."""
+
+    def read(self, part: Any, positions: Tensor, stream: torch.Generator | None = None) -> Any:
+        """In a worker process: what is read of some samples, small enough to hand on."""
+
+    def finish(self, raw: Any) -> Batch:
+        """In the training process, on its device: the batch."""
+
+    def chunks(self, part: Any, size: int) -> list[Tensor]:
+        """Positions of all samples of a part, up to ``size`` at once, in order."""
+
 
 class Steps(Dataset[DomainBatch]):
     """(epoch, step) -> the batches of all domains.
 
     Args:
-        reader: Where parcels come from.
+        reader: Where samples come from.
         sources: Labelled parts, one a domain.
         targets: Unlabelled parts, one a domain.
-        batch_size: Parcels a domain and step.
+        batch_size: Samples a domain and step.
         seed: Seed of the run.
         steps: Steps an epoch; 0 = as many as the largest labelled part needs to be seen once.
     """
 
     def __init__(
-        self, reader: Reader, sources: Sequence[Part], targets: Sequence[Part], batch_size: int, seed: int, steps: int
+        self, reader: Reads, sources: Sequence[Part], targets: Sequence[Part], batch_size: int, seed: int, steps: int
     ) -> None:
         self.reader, self.seed = reader, seed
         self.sources, self.targets = tuple(sources), tuple(targets)
@@ -96,11 +131,19 @@ class Steps(Dataset[DomainBatch]):
         return self.length
 
     def __getitem__(self, at: tuple[int, int]) -> DomainBatch:
+        return self.finish(self.read(at))
+
+    def read(self, at: tuple[int, int]) -> list[Any]:
+        """What is read for a step, one entry a domain."""
         epoch, step = at
-        batches = [
-            self.reader.batch(part, sampler.positions(epoch, step), generator(self.seed, sampler.domain, epoch, step))
+        return [
+            self.reader.read(part, sampler.positions(epoch, step), generator(self.seed, sampler.domain, epoch, step))
             for part, sampler in zip((*self.sources, *self.targets), self.samplers, strict=True)
         ]
+
+    def finish(self, raw: Sequence[Any]) -> DomainBatch:
+        """The batches of a step."""
+        batches = [self.reader.finish(one) for one in raw]
         return DomainBatch(tuple(batches[: len(self.sources)]), tuple(batches[len(self.sources) :]))
 
 
@@ -130,10 +173,7 @@ class DomainLoader:
         if not self.workers:
             yield from map(self.steps.__getitem__, places)
             return
-        own = torch.Generator()  # the loader draws from it; without, it would move the run's random stream
-        yield from DataLoader(
-            self.steps, None, sampler=places, num_workers=self.workers, collate_fn=_as_is, generator=own
-        )
+        yield from map(self.steps.finish, in_processes(self.steps.read, places, self.workers))
 
     def state_dict(self) -> dict[str, int]:
         """Nothing to keep: the position is the trainer's. Present because Lightning asks resumable loaders for it."""
@@ -143,25 +183,47 @@ class DomainLoader:
         """See :meth:`state_dict`."""
 
 
+At = TypeVar("At")
+
+
+class _Calls(Dataset[Any], Generic[At]):
+    """A function as a data set, for worker processes."""
+
+    def __init__(self, read: Callable[[At], Any]) -> None:
+        self.read = read
+
+    def __getitem__(self, at: At) -> Any:
+        return self.read(at)
+
+
+def in_processes(read: Callable[[At], Any], places: Sequence[At], workers: int) -> Iterator[Any]:
+    """``map(read, places)``, in order, by worker processes."""
+    own = torch.Generator()  # the loader draws from it; without, it would move the run's random stream
+    calls = _Calls(read)
+    yield from DataLoader(calls, None, sampler=places, num_workers=workers, collate_fn=_as_is, generator=own)
+
+
 def _as_is(batch: Any) -> Any:
     return batch  # torch's own would make lists of the tuples
 
 
 class PartLoader:
-    """Every parcel of a part once, in order.
+    """Every sample of a part once, in order.
 
     Args:
-        reader: Where parcels come from.
-        part: Which parcels.
-        batch_size: Parcels a batch; the last may be smaller.
+        reader: Where samples come from.
+        part: Which samples.
+        batch_size: Samples a batch; some may be smaller.
     """
 
-    def __init__(self, reader: Reader, part: Part, batch_size: int) -> None:
+    def __init__(self, reader: Reads, part: Part, batch_size: int) -> None:
         self.reader, self.part, self.batch_size = reader, part, batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.part) // self.batch_size)
+        return len(self.reader.chunks(self.part, self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self.part), self.batch_size):
-            yield self.reader.batch(self.part, torch.arange(first, min(first + self.batch_size, len(self.part))))
+        chunks = self.reader.chunks(self.part, self.batch_size)
+        read = partial(self.reader.read, self.part)
+        raws = in_processes(read, chunks, self.reader.workers) if self.reader.workers else map(read, chunks)
+        yield from map(self.reader.finish, raws)

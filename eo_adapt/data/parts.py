@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from . import hcat
 from .legend import Kind, LabelSet, label_set
 from .splits import distance_report, split_blocks
 from .store import DOMAIN_COLUMNS, Store
+
+if TYPE_CHECKING:
+    from .scenes.store import SceneStore
 
 Role = Literal["source", "target"]
 Kinds = Literal["blocks", "published"]
@@ -30,8 +33,9 @@ class Split:
     """How the parcels of a domain are divided.
 
     Attributes:
-        kind: ``blocks``: spatial blocks with a buffer. ``published``: the dataset's own train / val / test column.
-        block_size: Edge of a block in metres.
+        kind: ``blocks``: spatial blocks with a buffer; of images, blocks of whole zones. ``published``: the dataset's
+            own train / val / test column.
+        block_size: Edge of a block in metres; of images 0 makes every zone a block.
         buffer: Metres that train and val keep from test, and train from val; nearer parcels are left out.
         train: Share of parcels that train (target: that adaptation sees without labels).
         val: Share for model selection.
@@ -105,7 +109,7 @@ def divide(
     Raises:
         ValueError: If a domain is empty, or a split of it is; says what there is. If a class to join is unknown.
     """
-    rows = [_rows_of(store, domain) for domain in shift.domains]
+    rows = [rows_of(store, domain) for domain in shift.domains]
     names = _class_names(store, rows, coarsen, join or {})
     x, y = (store.index[c].to_numpy(float) for c in ("x", "y"))
     splits = _published(store, rows) if split.kind == "published" else _blocks(x, y, rows, split)
@@ -132,13 +136,18 @@ def divide(
     return parcels
 
 
-def _rows_of(store: Store, domain: Domain) -> np.ndarray:
+def rows_of(store: Store | SceneStore, domain: Domain, what: str = "parcel") -> np.ndarray:
+    """Positions of a domain's samples in a store.
+
+    Raises:
+        ValueError: If there are none; says what the store has.
+    """
     rows = store.rows(domain.select)
     if len(rows):
         return rows
     there = {column: sorted(store.index[column].unique().tolist())[:20] for column in DOMAIN_COLUMNS}
     raise ValueError(
-        f"domain {domain.name!r} selects no parcel with {dict(domain.select)}; the store has "
+        f"domain {domain.name!r} selects no {what} with {dict(domain.select)}; the store has "
         + "; ".join(f"{column}: {values}" for column, values in there.items())
     )
 
@@ -185,7 +194,7 @@ def _published(store: Store, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
 def _blocks(x: np.ndarray, y: np.ndarray, rows: Sequence[np.ndarray], split: Split) -> list[np.ndarray]:
     ratios = {"train": split.train, "val": split.val, "test": split.test}
     out: dict[int, np.ndarray] = {}
-    for group in _touching([(x[at], y[at]) for at in rows], split.buffer):
+    for group in touching([(x[at], y[at]) for at in rows], split.buffer):
         at = np.unique(np.concatenate([rows[i] for i in group]))
         found = split_blocks(
             x[at], y[at], block_size=split.block_size, buffer=split.buffer, ratios=ratios, seed=split.seed
@@ -195,7 +204,7 @@ def _blocks(x: np.ndarray, y: np.ndarray, rows: Sequence[np.ndarray], split: Spl
     return [out[i] for i in range(len(rows))]
 
 
-def _touching(places: Sequence[tuple[np.ndarray, np.ndarray]], margin: float) -> list[list[int]]:
+def touching(places: Sequence[tuple[np.ndarray, np.ndarray]], margin: float) -> list[list[int]]:
     """Numbers of the domains, grouped so that bounding boxes of different groups are more than ``margin`` apart."""
     boxes = [(px.min() - margin, py.min() - margin, px.max() + margin, py.max() + margin) for px, py in places]
     groups: list[list[int]] = []

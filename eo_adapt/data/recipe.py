@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -12,14 +13,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
 from ..paths import cache_dir, recipes_dir
 from .records import Record, Sensor
+from .scenes.records import Classes, SceneReader
+from .scenes.store import SceneStore, open_store
+from .scenes.writer import SCENE_FORMAT, OnCorrupt, write_scenes
 from .store import FORMAT, Store
 from .writer import OnEmpty, StoreWriter
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 
 class RecordReader(Protocol):
@@ -50,10 +57,11 @@ class Recipe:
         licence: ``{id, url}``.
         citation: How to cite the data.
         sources: Where the raw files come from: ``{url, sha256 | md5, bytes}`` each.
-        reader: ``_target_`` of a :class:`RecordReader` and its arguments.
+        reader: ``_target_`` of a :class:`RecordReader` or a :class:`.scenes.records.SceneReader` and its arguments.
         synthetic: ``_target_`` of a :class:`Generator` and its arguments.
         crs: Projected CRS for distances; "" = equal-area, centred on the data.
-        on_empty: ``error`` or ``drop`` for parcels without a valid date.
+        on_empty: ``error`` or ``drop`` for parcels without a valid date and patches without a pixel.
+        on_corrupt: ``error`` or ``skip`` for images that cannot be read.
         notes: Anything a user should know before using the data.
     """
 
@@ -66,6 +74,7 @@ class Recipe:
     sources: tuple[Mapping[str, Any], ...] = ()
     crs: str = ""
     on_empty: OnEmpty = "error"
+    on_corrupt: OnCorrupt = "error"
     notes: str = ""
     split: Any = None
     legend: Any = None
@@ -97,7 +106,7 @@ class Recipe:
             raise ValueError(f"{path.name} calls itself {spec['name']!r}; a recipe is named like its file")
         return cls(**{**spec, "sources": tuple(spec.get("sources", ()))}, text=text)
 
-    def prepare(self, raw: Path, out: Path) -> Store:
+    def prepare(self, raw: Path, out: Path) -> Store | SceneStore:
         """Raw files below ``raw`` -> a store at ``out``; an existing store there is replaced once the new one is whole.
 
         Raises:
@@ -108,14 +117,18 @@ class Recipe:
             raise FileNotFoundError(f"no folder {raw} with the raw files of {self.name} ({self.title})")
         if raw.resolve().is_relative_to(out.resolve()):
             raise FileExistsError(f"the raw files at {raw} lie in {out}, which would be replaced; choose another out")
-        reader: RecordReader = make(self.reader)
+        reader: RecordReader | SceneReader = make(self.reader)
         about = {"title": self.title, "licence": dict(self.licence), "citation": self.citation}
+        if _reads_scenes(reader):
+            how = (reader.sensors, reader.classes, self.on_empty, self.on_corrupt)
+            write_scenes(out, self.name, raw, reader.read(raw), *how, about)
+            return SceneStore(out)
         with StoreWriter(out, self.name, reader.sensors, self.crs, self.on_empty, about) as writer:
             for record in reader.read(raw):
                 writer.add(record)
         return Store(out)
 
-    def cached(self, raw: Path | None, generator: Mapping[str, Any] | Generator | None = None) -> Store:
+    def cached(self, raw: Path | None, generator: Mapping[str, Any] | Generator | None = None) -> Store | SceneStore:
         """The store of these raw files, prepared on first use and kept in the cache.
 
         Args:
@@ -124,20 +137,32 @@ class Recipe:
         """
         made = generator or self.synthetic
         state = _stamp(raw) if raw else repr(made)
-        known = {"code": _code(), "recipe": self.text, "format": FORMAT, "raw": state}
+        known = {"code": _code(), "recipe": self.text, "format": [FORMAT, SCENE_FORMAT], "raw": state}
+        known |= {"on_corrupt": self.on_corrupt}
         key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
         out = cache_dir() / "stores" / f"{self.name}-{key}"
         if (out / "store.json").is_file():
-            return Store(out)
+            return open_store(out)
         if raw:
             return self.prepare(raw, out)
+        if (kept := out.with_name(f"{out.name}.raw")).is_dir():  # images stay where they are
+            return self.prepare(kept, out)
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".raw.", dir=out.parent))
         try:
             (make(made) if isinstance(made, Mapping) else made).write(temporary)
-            return self.prepare(temporary, out)
+            if not _reads_scenes(make(self.reader)):
+                return self.prepare(temporary, out)
+            with contextlib.suppress(OSError):  # another run was faster
+                temporary.rename(kept)
+            return self.prepare(kept, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reads_scenes(reader: RecordReader | SceneReader) -> TypeIs[SceneReader]:
+    """Whether a reader yields images with masks: then it says what the numbers in masks mean."""
+    return isinstance(getattr(reader, "classes", None), Classes)
 
 
 def recipe_names() -> list[str]:

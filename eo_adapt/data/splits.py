@@ -48,12 +48,12 @@ def split_blocks(
     rng = np.random.default_rng(seed)
     block = _blocks(east, north, block_size, rng.uniform(0.0, block_size, size=2))
     sizes = np.bincount(block)
-    owner = _hand_out(sizes, np.array(list(ratios.values()), dtype=float), rng.permutation(len(sizes)))
+    owner = hand_out(sizes, np.array(list(ratios.values()), dtype=float), rng.permutation(len(sizes)))
     number = owner[block]
     points = np.column_stack([east, north])
     for early in reversed(range(len(ratios) - 1)):
         mine, later = np.flatnonzero(number == early), number > early
-        number[mine[_nearest(points[mine], points[later], buffer) <= buffer]] = -1
+        number[mine[nearest(points[mine], points[later], buffer) <= buffer]] = -1
     split = np.array([*ratios, BUFFER])[number]
     if empty := [name for name in ratios if not (split == name).any()]:
         before = {name: int((owner == i).sum()) for i, name in enumerate(ratios)}
@@ -87,7 +87,7 @@ def smallest_distance(x: ArrayLike, y: ArrayLike, split: ArrayLike, a: str, b: s
     if a == b:
         raise ValueError(f"smallest_distance compares two splits; got {a!r} twice")
     points = np.column_stack([east, north])
-    return float(_nearest(points[names == a], points[names == b]).min(initial=np.inf))
+    return float(nearest(points[names == a], points[names == b]).min(initial=np.inf))
 
 
 def distance_report(x: ArrayLike, y: ArrayLike, split: ArrayLike) -> dict[str, float]:
@@ -107,7 +107,7 @@ def _blocks(x: Floats, y: Floats, size: float, origin: Floats) -> NDArray[np.int
     return np.unique(columns.astype(np.int64) * (rows.max() + 1) + rows, return_inverse=True)[1].astype(np.int64)
 
 
-def _hand_out(sizes: NDArray[np.int64], ratios: Floats, order: NDArray[np.int64]) -> NDArray[np.int64]:
+def hand_out(sizes: NDArray[np.int64], ratios: Floats, order: NDArray[np.int64]) -> NDArray[np.int64]:
     """Split number of every block: in ``order``, to the split that misses most parcels (the first listed, if tied)."""
     missing = ratios / ratios.sum() * sizes.sum()
     owner = np.empty(len(sizes), dtype=np.int64)
@@ -117,7 +117,7 @@ def _hand_out(sizes: NDArray[np.int64], ratios: Floats, order: NDArray[np.int64]
     return owner
 
 
-def _nearest(points: Floats, others: Floats, limit: float = np.inf) -> Floats:
+def nearest(points: Floats, others: Floats, limit: float = np.inf) -> Floats:
     """(N,) distance to the nearest of ``others``; inf beyond ``limit`` or where there is none."""
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)

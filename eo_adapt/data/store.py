@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,10 @@ from torch import Tensor
 from ..types import Inputs, Observation
 from .ragged import Ragged
 from .records import Sensor
+from .scenes.records import Imagery
+
+if TYPE_CHECKING:
+    from .scenes.store import SceneStore
 
 FORMAT = 1
 DOMAIN_COLUMNS = ("country", "region", "year", "sensor")
@@ -48,7 +52,11 @@ class Store:
                 f"no prepared store at {self.path}; make one with `python -m eo_adapt.prepare recipe=<name> "
                 f"raw=<folder of the raw files> out={self.path}`"
             )
-        self.about: dict[str, Any] = _read(about)
+        self.about: dict[str, Any] = read_about(about)
+        if self.about.get("kind", "parcels") != "parcels":
+            raise StoreError(
+                f"the store at {self.path} holds images, these data are parcels; choose task= and data= alike"
+            )
         if self.about.get("format") != FORMAT:
             raise StoreError(
                 f"the store at {self.path} has format {self.about.get('format')}, this version reads format {FORMAT}; "
@@ -129,16 +137,7 @@ class Store:
             ValueError: If a range has unknown keys, ends that are no numbers or admit nothing, or the column has no
                 numbers.
         """
-        keep = np.ones(len(self.index), bool)
-        for column, admitted in select.items():
-            if column not in self.index.columns:
-                raise LookupError(f"the index has no column {column!r}; it has {list(self.index.columns)}")
-            if isinstance(admitted, Mapping):
-                keep &= _within(self.index[column], admitted)
-                continue
-            values = admitted if isinstance(admitted, Sequence) and not isinstance(admitted, str) else [admitted]
-            keep &= self.index[column].isin(list(values)).to_numpy()
-        return np.flatnonzero(keep)
+        return matching(self.index, select)
 
     def gather(
         self,
@@ -168,6 +167,20 @@ class Store:
         return inputs
 
 
+def matching(index: pd.DataFrame, select: Mapping[str, Any]) -> np.ndarray:
+    """Positions of the rows of an index that a query admits; see :meth:`Store.rows`."""
+    keep = np.ones(len(index), bool)
+    for column, admitted in select.items():
+        if column not in index.columns:
+            raise LookupError(f"the index has no column {column!r}; it has {list(index.columns)}")
+        if isinstance(admitted, Mapping):
+            keep &= _within(index[column], admitted)
+            continue
+        values = admitted if isinstance(admitted, Sequence) and not isinstance(admitted, str) else [admitted]
+        keep &= index[column].isin(list(values)).to_numpy()
+    return np.flatnonzero(keep)
+
+
 def _within(column: pd.Series, ends: Mapping[str, Any]) -> np.ndarray:
     """(N,) whether each number lies in the half-open range ``{min: a, max: b}``; see :meth:`Store.rows`."""
     where = f"select.{column.name}={dict(ends)}"
@@ -186,7 +199,8 @@ def _within(column: pd.Series, ends: Mapping[str, Any]) -> np.ndarray:
     return ((column >= low) & (column < high)).to_numpy(bool)
 
 
-def _read(about: Path) -> dict[str, Any]:
+def read_about(about: Path) -> dict[str, Any]:
+    """What a store says of itself."""
     try:
         found: dict[str, Any] = json.loads(about.read_text())
     except json.JSONDecodeError as error:
@@ -197,7 +211,20 @@ def _read(about: Path) -> dict[str, Any]:
     return found
 
 
-def band_numbers(sensor: Sensor, wanted: Sequence[str], name: str = "sensor") -> list[int]:
+def of_parcels(store: Store | SceneStore) -> Store:
+    """The same store.
+
+    Raises:
+        StoreError: If it holds images.
+    """
+    if not isinstance(store, Store):
+        raise StoreError(
+            f"the store at {store.path} holds images, these data are parcels; choose task= and data= alike"
+        )
+    return store
+
+
+def band_numbers(sensor: Sensor | Imagery, wanted: Sequence[str], name: str = "sensor") -> list[int]:
     """Positions of bands asked for by name.
 
     Raises:

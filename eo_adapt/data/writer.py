@@ -57,7 +57,7 @@ class StoreWriter:
         self._files: dict[Path, BinaryIO] = {}
 
     def __enter__(self) -> StoreWriter:
-        if self.path.exists() and not (self.path / "store.json").is_file() and not _is_empty(self.path):
+        if self.path.exists() and not (self.path / "store.json").is_file() and not is_empty(self.path):
             raise FileExistsError(
                 f"{self.path} exists and is no store; it would be lost. Give the name of a folder that is not there yet"
             )
@@ -161,16 +161,17 @@ class StoreWriter:
         }
         (self.temporary / "store.json").write_text(json.dumps(about, indent=1, default=str))
         self.temporary.chmod(0o755)
-        _replace(self.temporary, self.path)
+        replace_folder(self.temporary, self.path)
 
 
-def _is_empty(path: Path) -> bool:
+def is_empty(path: Path) -> bool:
+    """Whether a folder is there and holds nothing."""
     return path.is_dir() and not any(path.iterdir())
 
 
-def _replace(new: Path, old: Path) -> None:
+def replace_folder(new: Path, old: Path) -> None:
     """Put a folder in the place of another; the old one disappears only after the new one is there."""
-    if not old.exists() or _is_empty(old):
+    if not old.exists() or is_empty(old):
         os.replace(new, old)
         return
     aside = old.with_name(f".{old.name}.old.{os.getpid()}")

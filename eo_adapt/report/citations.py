@@ -15,6 +15,7 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
     "method": {
         "adabn": ("li2016adabn",),
         "adda": ("tzeng2017adda",),
+        "advent": ("vu2019advent",),
         "anil": ("raghu2020anil", "finn2017maml"),
         "balanced": ("garg2023rlsbench",),
         "bnm": ("cui2020bnm",),
@@ -22,7 +23,10 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "class_mmd": ("zhu2020dsan",),
         "coral": ("sun2016coral",),
         "csn": ("wang2022lovecs", "chang2019dsbn", "li2016adabn"),
+        "dacs": ("tranheden2021dacs", "olsson2021classmix", "hoyer2022daformer"),
+        "daformer": ("hoyer2022daformer", "tranheden2021dacs", "olsson2021classmix"),
         "dann": ("ganin2016dann",),
+        "dcs": ("marsocci2023geomultitasknet", "li2022gcw"),
         "deepjdot": ("damodaran2018deepjdot", "fatras2021jumbot"),
         "entropy": ("grandvalet2005entropy",),
         "fda": ("yang2020fda",),
@@ -30,20 +34,24 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "fine_tune": ("reuss2024eurocropsml",),
         "fomaml": ("finn2017maml",),
         "geomt": ("marsocci2023geomultitasknet",),
+        "geomultitasknet": (),  # its parts are cited
         "groupdro": ("sagawa2020groupdro",),
         "histogram_matching": (),
         "infomax": ("shi2012infomax", "liang2020shot"),
         "irm": ("arjovsky2019irm",),
         "jan": ("long2017jan",),
         "label_shift": ("lipton2018bbse", "saerens2002priors", "alexandari2020em"),
+        "lovecs": (),  # its parts are cited
         "maml": ("finn2017maml",),
         "mcc": ("jin2020mcc",),
         "mcd": ("saito2018mcd",),
+        "mic": ("hoyer2023mic",),
         "mldg": ("li2018mldg",),
         "mmd": ("gretton2012mmd", "long2015dan"),
         "self_training": ("wang2022lovecs", "zou2018cbst", "tarvainen2017meanteacher", "sohn2020fixmatch"),
         "source_only": (),
         "stack": (),  # its parts are cited
+        "style_gram": ("gatys2016style", "marsocci2023geomultitasknet"),
         "swd": ("rabin2012sliced", "lee2019swd"),
         "target_only": (),
         "tent": ("wang2021tent", "niu2022eata"),
@@ -59,6 +67,15 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "pse_tae": ("garnot2020pse",),
         "tae": ("garnot2020pse",),
         "tempcnn": ("pelletier2019tempcnn",),
+        "timm_pyramid": ("he2016resnet",),
+    },
+    "head": {
+        "classify": (),
+        "deeplabv3plus": ("chen2018deeplab",),
+        "fpn": ("kirillov2019fpn",),
+        "segformer": ("xie2021segformer",),
+        "unet": ("ronneberger2015unet",),
+        "upernet": ("xiao2018upernet",),
     },
     "selection": {
         "auto": ("musgrave2022validators",),
@@ -101,6 +118,7 @@ def citations(report: Mapping[str, Any], config: Mapping[str, Any], about: Mappi
     wanted = [("method", name) for name in (*str(report["method"]).split("+"), *parts)]
     wanted += [
         ("encoder", report["encoder"]),
+        ("head", str(report.get("head", ""))),
         ("selection", report["selector"]),
         *(("report", b) for b in sorted(shown)),
     ]

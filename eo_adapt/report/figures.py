@@ -89,11 +89,11 @@ def confusion_figure(report: Mapping[str, Any], domain: str) -> Figure:
     used = int(np.count_nonzero(matrix.sum(0) + matrix.sum(1)))
     side = 3.2 + (0.3 if used <= NUMBERED else 0.18) * min(used, READABLE)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-    confusion_matrix(figure.subplots(), matrix, confusion["classes"], domain)
+    confusion_matrix(figure.subplots(), matrix, confusion["classes"], domain, report.get("unit", "parcel"))
     return figure
 
 
-def confusion_matrix(axes: Axes, matrix: np.ndarray, names: Sequence[str], title: str) -> None:
+def confusion_matrix(axes: Axes, matrix: np.ndarray, names: Sequence[str], title: str, unit: str = "parcel") -> None:
     """Confusion matrix, rows normalised; classes that neither truth nor prediction has are left out.
 
     Of many classes the most frequent are shown, the others as one; beyond some number the cells go without numbers.
@@ -102,9 +102,9 @@ def confusion_matrix(axes: Axes, matrix: np.ndarray, names: Sequence[str], title
     used = np.flatnonzero(matrix.sum(0) + matrix.sum(1))
     counts = matrix[used].sum(1)
     shares = matrix[np.ix_(used, used)] / np.maximum(1, counts[:, None])
-    axes.set(xlabel="predicted", ylabel="true", title=f"{title}: test parcels, % of each true class")
+    axes.set(xlabel="predicted", ylabel="true", title=f"{title}: test {unit}s, % of each true class")
     if not len(used):
-        axes.text(0.5, 0.5, "no labelled test parcels", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, f"no labelled test {unit}s", ha="center", transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
@@ -137,13 +137,18 @@ def _merged(matrix: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[
 
 
 def class_bars(report: Mapping[str, Any]) -> Figure:
-    """F1 of each class, pooled over the sources and over the targets; the most frequent classes if there are many."""
+    """F1 of each class, pooled over the sources and over the targets; the most frequent classes if there are many.
+
+    Of maps, intersection over union.
+    """
     from matplotlib.figure import Figure
 
     names = next(iter(report["domains"].values()))["confusion"]["classes"]
     sides = {role: m for role in ("source", "target") if (m := pooled(report, role)) is not None}
     counts = {role: m.sum(1).numpy() for role, m in sides.items()}
-    f1 = {role: np.where(counts[role] > 0, per_class(m)["f1"].numpy(), np.nan) for role, m in sides.items()}
+    maps = report.get("unit") == "pixel"
+    score, unit = ("iou", "pixels") if maps else ("f1", "parcels")
+    f1 = {role: np.where(counts[role] > 0, per_class(m)[score].numpy(), np.nan) for role, m in sides.items()}
     lead = list(sides)[-1]  # the targets, where there are any
     rows = np.flatnonzero(np.sum(list(counts.values()), 0))
     rows = rows[np.argsort(-counts[lead][rows], kind="stable")][:READABLE]
@@ -158,10 +163,10 @@ def class_bars(report: Mapping[str, Any]) -> Figure:
             values = f1[role][rows]
             axes.barh(at, values, height, color=colour, edgecolor="white", hatch=hatch, lw=0, label=f"{role}s")
             for y, value in zip(at, values, strict=True):
-                text = "no test parcels" if np.isnan(value) else f"{value:.2f}"
+                text = f"no test {unit}" if np.isnan(value) else f"{value:.2f}"
                 axes.text(np.nan_to_num(value) + 0.008, y, text, va="center", fontsize=7, color="#444444")
     axes.set_yticks(range(len(rows)), [spoken(names[int(i)], 40) for i in rows])
-    axes.set(xlim=(0, 1.06), xlabel="F1 on test parcels", ylim=(-0.6, max(1, len(rows)) - 0.4))
+    axes.set(xlim=(0, 1.06), xlabel=f"{'IoU' if maps else 'F1'} on test {unit}", ylim=(-0.6, max(1, len(rows)) - 0.4))
     axes.grid(axis="x", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", ncols=2)

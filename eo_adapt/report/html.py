@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,13 +13,22 @@ import yaml
 from ..data.datamodule import DomainDataModule
 from .figures import known
 from .look import style
+from .map_page import PixelPage, map_sections, of_pixels
 from .page import Page
 from .sections import SECTIONS, Run, bare
 from .warn import Report, alarms, chosen_by, count, listing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def write_run_page(
-    folder: Path, report: Report, data: DomainDataModule, predictions: pd.DataFrame, companion: Report | None = None
+    folder: Path,
+    report: Report,
+    data: DomainDataModule,
+    predictions: pd.DataFrame,
+    companion: Report | None = None,
+    pictures: Mapping[str, Figure] | None = None,
 ) -> Path:
     """Write report.html into a run directory.
 
@@ -27,6 +38,7 @@ def write_run_page(
         data: The domains.
         predictions: As :func:`.predictions.write_predictions` made it.
         companion: Report of ``method=source_only`` on the same shift, to tell negative transfer.
+        pictures: Of maps, a sheet a domain.
 
     Returns:
         The page.
@@ -38,10 +50,16 @@ def write_run_page(
     config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     run = Run(folder, report, data, predictions, config, metrics, chosen, found)
     title = " · ".join(str(report[key]) for key in ("task", "method", "encoder", "shift") if report.get(key))
-    page = Page(f"{title} · seed {report['seed']}", lead(run))
+    title += f" · seed {report['seed']}"
     with style():
-        for section in SECTIONS:
-            section(page, run)
+        if data.maps:
+            page: Page = PixelPage(title, of_pixels(lead(run)))
+            for section in map_sections(pictures or {}):
+                section(page, run)
+        else:
+            page = Page(title, lead(run))
+            for section in SECTIONS:
+                section(page, run)
     page.write(folder / "report.html")
     return folder / "report.html"
 
@@ -86,9 +104,11 @@ def lead(run: Run) -> str:
         told = f"{way} learnt from labels of {sources} and adapted to {targets} without labels."
     else:
         told = f"{way} learnt from labels of {sources} alone; {targets} took no part."
-    means = {role: _mean([report["domains"][n]["closed_macro_f1"] for n in names[role]]) for role in names}
+    key = report.get("score", "closed_macro_f1")
+    means = {role: _mean([report["domains"][n][key] for n in names[role]]) for role in names}
     scores = [f"{means[role]:.3f} on the {role}s" for role in means if known(means[role])]
-    scored = f" Macro-F1 of the shared classes on unseen test parcels: {', '.join(scores)}." if scores else ""
+    spelt = {"closed_macro_f1": "Macro-F1", "closed_miou": "Mean intersection over union"}[key]
+    scored = f" {spelt} of the shared classes on unseen test parcels: {', '.join(scores)}." if scores else ""
     if len(scores) == 2:
         gap = means["target"] - means["source"]
         scored = scored[:-1] + (f", {abs(gap):.3f} {'lower' if gap < 0 else 'higher'}." if abs(gap) >= 5e-4 else ".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ def write_predictions(
     """
     parts = [_domain(data, i, *said[d.domain.name], threshold, temperature) for i, d in enumerate(data.parcels)]
     frame = pd.concat(parts).reset_index(drop=True)
-    _write(path, data.store.path / "index.parquet", frame)
+    write_geo(path, data.store.path / "index.parquet", frame, INTERNAL)
     return frame
 
 
@@ -74,14 +74,21 @@ def _domain(
     return pd.DataFrame({**table, **{f"p_{name}": p[:, i].numpy() for i, name in enumerate(data.legend.names)}})
 
 
-def _write(path: Path, index: Path, frame: pd.DataFrame) -> None:
-    """GeoParquet without the geo stack: the index's own WKB column and its description are handed on."""
+def write_geo(path: Path, index: Path, frame: pd.DataFrame, internal: Sequence[str]) -> None:
+    """GeoParquet without the geo stack: the index's own WKB column and its description are handed on.
+
+    Args:
+        path: Where to.
+        index: The store's index.parquet.
+        frame: The table; ``row`` says which row of the index each of its rows is about.
+        internal: Its columns that the file does not hold.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(index)
     geometry = file.read(columns=["geometry"])["geometry"].take(pa.array(frame["row"].to_numpy()))
-    table = pa.Table.from_pandas(frame.drop(columns=list(INTERNAL)), preserve_index=False)
+    table = pa.Table.from_pandas(frame.drop(columns=list(internal)), preserve_index=False)
     table = table.append_column(pa.field("geometry", pa.binary()), geometry.cast(pa.binary()))
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": file.schema_arrow.metadata[b"geo"]})
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -33,6 +33,13 @@ def write_report(
         predictions: As :func:`.predictions.write_predictions` made it.
         facts: Temperature, seconds, throughput and the like, copied in.
     """
+    return write_domains(path, task, data, _domains(data, predictions), facts)
+
+
+def write_domains(
+    path: Path, task: AdaptationTask, data: DomainDataModule, domains: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write and return a report of domains that are scored already, of parcels or of maps."""
     config = task.card["config"]
     choices = config.get("choices", {})
     oracle, selector = task.alignment.uses_target_labels, _selector(task, facts)
@@ -53,10 +60,10 @@ def write_report(
             "target_private": list(data.label_set.target_private),
         },
         "parameters": sum(p.numel() for p in task.model.parameters()),
-        "domains": _domains(data, predictions),
+        "domains": domains,
         **facts,
     }
-    write_text(path, json.dumps(_no_nan(report), indent=1))
+    write_text(path, json.dumps(no_nan(report), indent=1))
     return report
 
 
@@ -107,7 +114,7 @@ def _calibration(test: pd.DataFrame, learnt: Sequence[str]) -> dict[str, Any]:
         found[f"ece{name}"] = expected_calibration_error(confidence, correct)
         found[f"ece_learnt{name}"] = expected_calibration_error(confidence[known], correct[known])
     found["bins"] = reliability(torch.tensor(test["confidence"].to_numpy(float)), correct)
-    clean: dict[str, Any] = _no_nan(found)
+    clean: dict[str, Any] = no_nan(found)
     return clean
 
 
@@ -117,7 +124,7 @@ def _areas(legend: Legend, parcels: pd.DataFrame, hectares: np.ndarray | None, m
     sizes = hectares if known else np.ones(len(parcels))
     classes = legend.encode(parcels["prediction"].to_numpy(str))
     mapped = np.bincount(classes, sizes, minlength=len(legend))
-    found: dict[str, Any] = _no_nan(
+    found: dict[str, Any] = no_nan(
         area_report(legend.names, matrix.T.numpy(), mapped, "ha" if known else "parcels")  # rows = mapped classes
     )
     return found
@@ -135,13 +142,16 @@ def temperature_facts(data: DomainDataModule, logits: Tensor, labels: Tensor) ->
     where = f"{role}-val ({', '.join(d.domain.name for d in data.labelled)})"
     if reason := "few shots leave no labelled parcel to spare" if data.shots else why_not(logits, labels):
         return {"temperature": 1.0, "temperature_from": f"not fitted on {where}: {reason}"}
-    return {"temperature": fit_temperature(logits, labels), "temperature_from": f"{where}, {len(labels)} parcels"}
+    return {
+        "temperature": fit_temperature(logits, labels),
+        "temperature_from": f"{where}, {len(labels)} {'pixels' if data.maps else 'parcels'}",
+    }
 
 
-def _no_nan(node: Any) -> Any:
+def no_nan(node: Any) -> Any:
     """JSON has no NaN: scores that do not exist become null."""
     if isinstance(node, Mapping):
-        return {k: _no_nan(v) for k, v in node.items()}
+        return {k: no_nan(v) for k, v in node.items()}
     if isinstance(node, list):
-        return [_no_nan(v) for v in node]
+        return [no_nan(v) for v in node]
     return None if isinstance(node, float) and not abs(node) < float("inf") else node

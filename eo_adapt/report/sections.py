@@ -54,7 +54,7 @@ def bare(name: str) -> str:
     return name.partition("/")[2]
 
 
-def _open(page: Page, run: Run, title: str, about: str, text: str = "") -> None:
+def open_section(page: Page, run: Run, title: str, about: str, text: str = "") -> None:
     """Begin a section with the warnings that belong to it."""
     page.section(title, text)
     for alarm in run.alarms:
@@ -63,7 +63,7 @@ def _open(page: Page, run: Run, title: str, about: str, text: str = "") -> None:
 
 
 def _result(page: Page, run: Run) -> None:
-    _open(page, run, "Result", "result")
+    open_section(page, run, "Result", "result")
     page.table(
         frames.scores(run.report),
         "Scores on the test parcels of each domain",
@@ -79,7 +79,7 @@ def _result(page: Page, run: Run) -> None:
 
 
 def _classes(page: Page, run: Run) -> None:
-    _open(page, run, "Classes", "classes")
+    open_section(page, run, "Classes", "classes")
     table = frames.classes(run.report)
     if not len(table):
         page.text("No class has labelled test parcels.")
@@ -100,11 +100,12 @@ def _classes(page: Page, run: Run) -> None:
         page.table(frames.f1_by_domain(run.report), "F1 of each class in each domain")
 
 
-def _confusion(page: Page, run: Run) -> None:
+def confusion(page: Page, run: Run) -> None:
+    """Where classes went."""
     mixed = frames.confusions(run.report)
     if not len(mixed):
         return
-    _open(page, run, "Confusions", "confusions")
+    open_section(page, run, "Confusions", "confusions")
     page.table(mixed, "The most frequent mistakes", formats={"% of the class": ".0f"}, note=frames.MISTAKES_NOTE)
     for name in _pictured(page, run):
         if run.report["domains"][name]["n"]:
@@ -128,7 +129,7 @@ def _maps(page: Page, run: Run) -> None:
     sheets = [(name, sheet) for name in shown(run.report) if (sheet := atlas.sheet(name)) is not None]
     if not sheets:
         return
-    _open(page, run, "Maps", "maps", "All parcels, training parcels too; entropy of the probabilities.")
+    open_section(page, run, "Maps", "maps", "All parcels, training parcels too; entropy of the probabilities.")
     _pictured(page, run)
     for name, sheet in sheets:
         here = run.predictions[run.predictions["domain"] == name]
@@ -154,16 +155,17 @@ def _series(page: Page, run: Run) -> None:
     ]
     drawn = [(figure, alt, caption) for make, alt, caption in figures if (figure := make()) is not None]
     if drawn:
-        _open(page, run, "Examples and seasons", "series")
+        open_section(page, run, "Examples and seasons", "series")
         for figure, alt, caption in drawn:
             page.figure(figure, alt, caption)
 
 
-def _calibration(page: Page, run: Run) -> None:
+def calibration(page: Page, run: Run) -> None:
+    """How far confidences can be believed."""
     table = frames.calibration(run.report)
     if not len(table):
         return
-    _open(page, run, "Confidence", "calibration", frames.temperature(run.report))
+    open_section(page, run, "Confidence", "calibration", frames.temperature(run.report))
     page.table(table, "Expected calibration error", note="0 = confidences can be taken at their word.")
     bins = {n: b for n in shown(run.report)[:6] if (b := frames.bins(run.report, n)) is not None}
     if bins:
@@ -178,29 +180,34 @@ def _area(page: Page, run: Run) -> None:
     found = {name: d["area"] for name, d in run.report["domains"].items() if d["role"] == "target" and d.get("area")}
     if not found:
         return
-    _open(page, run, "Areas", "area", frames.area_note(run.report))
+    open_section(page, run, "Areas", "area", frames.area_note(run.report))
     for name in [n for n in shown(run.report) if n in found]:
         table = frames.areas(found[name])
         formats = dict.fromkeys(table.columns[1:], ",.1f")
         page.table(table, f"{spoken(name)}: mapped and estimated areas", formats, frames.AREA_NOTE)
 
 
-def _data(page: Page, run: Run) -> None:
+def data_text(run: Run) -> str:
+    """Title and licence of the data."""
     about = run.data.store.about.get("about", {})
     licence = (about.get("licence") or {}).get("id", "")
     parts = (about.get("title", ""), licence and f"Licence: {licence}")
-    text = " ".join(f"{part.rstrip('.')}." for part in parts if part)
-    _open(page, run, "Data and splits", "data", text)
+    return " ".join(f"{part.rstrip('.')}." for part in parts if part)
+
+
+def _data(page: Page, run: Run) -> None:
+    open_section(page, run, "Data and splits", "data", data_text(run))
     page.table(frames.splits(run.report, run.predictions), "Parcels of each domain", note=frames.SPLITS_NOTE)
 
 
-def _training(page: Page, run: Run) -> None:
+def training(page: Page, run: Run) -> None:
+    """Scores and losses by epoch."""
     scores = run.metrics.filter(like="select/").rename(columns=bare)
     if "chosen" in scores and any(scores["chosen"].equals(scores[c]) for c in scores if c != "chosen"):
         scores = scores.drop(columns="chosen")
     if not len(scores.columns):
         return
-    _open(page, run, "Training and choice of the checkpoint", "selection")
+    open_section(page, run, "Training and choice of the checkpoint", "selection")
     where = f"Epoch {run.chosen} was scored." if run.chosen else ""
     page.figure(
         curves(scores, run.chosen),
@@ -215,8 +222,9 @@ def _training(page: Page, run: Run) -> None:
         )
 
 
-def _again(page: Page, run: Run) -> None:
-    _open(page, run, "Reproduce and cite", "reproduce")
+def again(page: Page, run: Run) -> None:
+    """How to repeat the run, and what to cite."""
+    open_section(page, run, "Reproduce and cite", "reproduce")
     folder = shlex.quote(str(run.folder))
     again = "import sys, yaml; from eo_adapt.train import run; run(yaml.safe_load(open(sys.argv[1])), sys.argv[2])"
     if run.config:
@@ -236,4 +244,4 @@ def _again(page: Page, run: Run) -> None:
     page.bibtex(citations(run.report, run.config, about))
 
 
-SECTIONS = (_result, _classes, _confusion, _series, _maps, _calibration, _area, _data, _training, _again)
+SECTIONS = (_result, _classes, confusion, _series, _maps, calibration, _area, _data, training, again)

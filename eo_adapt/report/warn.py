@@ -168,7 +168,8 @@ def label_shift(report: Report, predictions: pd.DataFrame) -> list[str]:
     if not len(tests) or source is None or target is None or not source.sum():
         return []
     home = shares(source.sum(1))
-    seen = shares(tests["prediction"].value_counts().reindex(names, fill_value=0))
+    called = tests["prediction"].value_counts().reindex(names, fill_value=0) if "prediction" in tests else target.sum(0)
+    seen = shares(called)  # of maps, what is called on labelled pixels
     if not target.sum():
         return _unlabelled_shift(_distance(home, seen))
     found, (true, guessed) = [], (shares(target.sum(1)), shares(target.sum(0)))
@@ -228,17 +229,19 @@ def negative_transfer(report: Report, companion: Report | None) -> list[str]:
     """Targets that the same network without adaptation does better on."""
     if companion is None:
         return []
+    key = report.get("score", "closed_macro_f1")
+    spelt = "mIoU" if key == "closed_miou" else "macro-F1"
     losses = []
     for name, d in _of(report, "target").items():
-        before = companion["domains"].get(name, {}).get("closed_macro_f1")
-        if known(before) and known(d["closed_macro_f1"]) and before - d["closed_macro_f1"] > LOSS:
-            losses.append((before - d["closed_macro_f1"], name, before, d["closed_macro_f1"]))
+        before = companion["domains"].get(name, {}).get(key)
+        if known(before) and known(d[key]) and before - d[key] > LOSS:
+            losses.append((before - d[key], name, before, d[key]))
     if not losses:
         return []
     loss, name, before, after = max(losses)
     return [
         f"Negative transfer in {count(len(losses), 'target domain')}: without adaptation (source_only) the closed "
-        f"macro-F1 of {spoken(name)} is {before:.3f}, here {after:.3f} ({-loss:+.3f})."
+        f"{spelt} of {spoken(name)} is {before:.3f}, here {after:.3f} ({-loss:+.3f})."
     ]
 
 

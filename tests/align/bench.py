@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eo_adapt.align import Alignment, Setup, Step, View
+from eo_adapt.align.stack import Stack
 from eo_adapt.registry import build, names
 
 TOGETHER = ("csn", "coral", "dann")
@@ -34,16 +35,24 @@ def weighs(name: str) -> bool:
 
 
 def make(name: str, weight: float | None = None) -> Alignment:
-    """The method as configured, or with another weight; the stack is one of three."""
+    """The method as configured, or with another weight; the stack is one of three, a paper's stack one of its parts."""
     if name == "stack":
         return build("method", "stack", parts={part: make(part, weight) for part in TOGETHER})
+    if weight is not None and isinstance(stack := build("method", name), Stack):
+        return build("method", name, weights=dict.fromkeys(stack.parts, weight))
     own = {} if weight is None or not weighs(name) else {"weight": weight}
     return build("method", name, **OPTIONS.get(name, {}), **own)
 
 
+def on_images(align: Alignment) -> bool:
+    """Whether the method, or a part of it, refuses parcels."""
+    return any(getattr(part, "images_only", False) for part in align.modules())
+
+
 METHODS = names("method")
 AT_PREDICTION = {"label_shift"}  # as configured it only corrects what is predicted
-WITH_TERMS = [name for name in METHODS if name == "stack" or (weighs(name) and name not in AT_PREDICTION)]
+EDITED = {"lovecs"}  # with weight 0 it is a stack of csn on strong views, not the baseline
+WITH_TERMS = [name for name in METHODS if name == "stack" or (weighs(name) and name not in AT_PREDICTION | EDITED)]
 
 
 class Tiny(nn.Module):
@@ -56,6 +65,8 @@ class Tiny(nn.Module):
         self.head = layer(maps, WIDTH, CLASSES)
 
     def forward(self, x):
+        if x.ndim < self.encoder[0].weight.ndim:
+            x = x[..., None, None]  # a parcel is a map of one pixel
         features = self.encoder(x)
         return features, self.head(features)
 
@@ -66,7 +77,10 @@ def layer(maps: bool, width: int, out: int) -> nn.Module:
 
 @dataclass
 class Bench:
-    """A model and a method; domains differ in mean and spread and size, targets come without labels."""
+    """A model and a method; domains differ in mean and spread and size, targets come without labels.
+
+    A method that refuses parcels gets maps.
+    """
 
     name: str = "source_only"
     weight: float | None = None
@@ -80,8 +94,9 @@ class Bench:
 
     def __post_init__(self):
         torch.manual_seed(self.seed)
-        self.model = Tiny(self.maps)
         self.align = self.align or make(self.name, self.weight)
+        self.maps = self.maps or on_images(self.align)
+        self.model = Tiny(self.maps)
         self.align.attach(self.model, Setup(WIDTH, self.sources, self.targets, CLASSES))
         self.optimiser = torch.optim.Adam([*self.model.parameters(), *self.align.parameters()], 0.01)
 

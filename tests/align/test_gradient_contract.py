@@ -44,7 +44,7 @@ def test_the_task_gradient_stays_intact(name):
     torch.testing.assert_close(bench.gradient(task(views) + terms), alone + extra, atol=1e-6, rtol=1e-4)
     if type(bench.align).edit is not Alignment.edit:
         return  # the task is learnt on other inputs
-    plain = Bench("source_only")
+    plain = Bench("source_only", maps=bench.maps)
     torch.testing.assert_close(alone, plain.gradient(task(plain.views())), atol=1e-6, rtol=1e-4)
 
 
@@ -65,7 +65,7 @@ def test_weight_matters(name):
     assert not torch.allclose(off.weights(), on.weights(), atol=1e-7, rtol=0)
     if name in ON_STRONG_VIEWS:
         return  # what is left at weight 0 is the baseline on strong views of the sources
-    baseline = Bench("csn" if name == "stack" else "source_only").fit(last=3)
+    baseline = Bench("csn" if name == "stack" else "source_only", maps=off.maps).fit(last=3)
     assert torch.equal(off.weights(), baseline.weights()), "weight 0 is not the baseline"
 
 

@@ -70,7 +70,7 @@ def test_domains_of_one_place_are_divided_together(store: Store) -> None:
 
 
 def test_that_pair_would_leak_if_divided_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "_touching", lambda places, margin: [[i] for i in range(len(places))])
+    monkeypatch.setattr(parts, "touching", lambda places, margin: [[i] for i in range(len(places))])
     a, b = divide(store, _two_years(), SPLIT)
     assert _nearest(store, a.of("train")[0], b.of("test")[0]) < SPLIT.buffer
 
@@ -82,12 +82,12 @@ def test_a_parcel_of_two_domains_has_one_split(store: Store) -> None:
     assert [of[row] for row in some.rows.tolist()] == some.split.tolist()
 
 
-def test_touching_boxes_form_groups() -> None:
+def testtouching_boxes_form_groups() -> None:
     def box(x: float) -> tuple[np.ndarray, np.ndarray]:
         return np.array([x, x + 10]), np.array([0.0, 10.0])
 
     def groups(*xs: float, margin: float = 0.0) -> set[frozenset[int]]:
-        return {frozenset(g) for g in parts._touching([box(x) for x in xs], margin)}
+        return {frozenset(g) for g in parts.touching([box(x) for x in xs], margin)}
 
     assert groups(0, 100, 200) == {frozenset({0}), frozenset({1}), frozenset({2})}
     assert groups(0, 100, 5) == {frozenset({0, 2}), frozenset({1})}

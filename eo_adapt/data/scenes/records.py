@@ -47,13 +47,30 @@ class Raster:
 
 
 @dataclass(frozen=True)
+class Vectors:
+    """A mask that is drawn from polygons when it is read.
+
+    What no polygon covers is the class of id 0, where :class:`Classes` lists one, else not labelled.
+
+    Attributes:
+        path: File that geopandas reads, below the raw folder.
+        column: Column with class names.
+        layer: Layer of the file; "" = the only one.
+    """
+
+    path: str
+    column: str
+    layer: str = ""
+
+
+@dataclass(frozen=True)
 class Scene:
     """One patch: images of one or more sensors on one footprint, and a mask where it is labelled.
 
     Attributes:
         key: Patch id, unique in the data set, e.g. ``"IMG_000826"``.
         images: Sensor name -> where its pixels lie. All share the footprint; they may differ in pixel size.
-        mask: Class ids on the grid of the first sensor; None = not labelled.
+        mask: Class ids on the grid of the first sensor, or polygons; None = not labelled.
         lon: Longitude of the centre, degrees WGS 84; nan where the place is not known.
         lat: Latitude of the centre, degrees WGS 84.
         x: Centre in metres of ``crs``; nan where the place is not known.
@@ -71,7 +88,7 @@ class Scene:
 
     key: str
     images: Mapping[str, Raster]
-    mask: Raster | None
+    mask: Raster | Vectors | None
     lon: float
     lat: float
     x: float
@@ -85,21 +102,6 @@ class Scene:
     sensor: str = ""
     split: str = ""
     date: str = ""
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """A mask that is drawn from polygons when it is read.
-
-    Attributes:
-        path: File that geopandas reads, below the raw folder.
-        column: Column with class names.
-        layer: Layer of the file; "" = the only one.
-    """
-
-    path: str
-    column: str
-    layer: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Predictions at several scales: an image looked at enlarged and shrunk, its class probabilities averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .looks import Look, looks, put
+
+POOLED = 32  # how often networks halve a side, multiplied: most take sides that are a multiple of this
+
+
+def side_at(side: int, scale: float) -> int:
+    """Pixels of a side at another scale.
+
+    It stays a multiple of the power of two, up to 32, that the side is a multiple of, so that a network which halves
+    its maps takes the new size where it took the old one. At least one such multiple is left.
+    """
+    step = math.gcd(side, POOLED)
+    return step * max(1, round(side * scale / step))
+
+
+def resize(look: Look, scale: float) -> Look:
+    """An image, or a series of images, at another scale; pixels that are not finite have no say.
+
+    Args:
+        look: Values (B, C, H, W) or (B, T, C, H, W).
+        scale: Factor of both sides, > 0; see :func:`side_at`.
+    """
+    x = look.values
+    size = tuple(side_at(n, scale) for n in x.shape[-2:])
+    flat = x.float().flatten(0, -4)
+    seen = flat.isfinite()
+    share = _bilinear(seen.float(), size)
+    values = torch.where(share > 0.5, _bilinear(flat.where(seen, 0.0), size) / share, torch.nan)
+    return replace(look, values=values.view(*x.shape[:-2], *size).to(x.dtype))
+
+
+def multiscale(predict: Callable[[Any], Tensor], inputs: Any, scales: Sequence[float], size: Sequence[int]) -> Tensor:
+    """Logits of what a network says on average over scales: log of the mean of its probabilities.
+
+    Softmax comes before the mean, so that each scale has one vote, whatever the size of its logits. Inputs that are no
+    images (see :attr:`.looks.Look.imaged`) stay as they are; where there is no image at all, or the only scale is 1,
+    the network is asked once and answers as it does.
+
+    Args:
+        predict: inputs -> logits (B, K, *S).
+        inputs: What the network is called with.
+        scales: Factors of the images' sides, > 0.
+        size: *S of the logits wanted; those of another scale are brought there.
+
+    Returns:
+        (B, K, *size); float32 where several looks are averaged.
+
+    Source: LoveCS (Wang et al. 2022, Remote Sensing of Environment 277), whose released code averages raw logits.
+    """
+    images = {name: look for name, look in looks(inputs).items() if look.imaged}
+    if tuple(scales) == (1.0,) or not images:
+        return predict(inputs)
+    total = torch.zeros(())
+    for scale in scales:
+        logits = predict(put(inputs, {name: resize(look, scale) for name, look in images.items()}))
+        p = logits.float().softmax(1)
+        total = total.to(p.device) + (_bilinear(p, size) if p.ndim == 4 else p)
+    return (total / len(scales)).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def check_scales(name: str, scales: Sequence[float], gsd_ratio: float) -> tuple[float, ...]:
+    """Scales as factors of the image's sides: each times the ratio of ground sampling distances.
+
+    Raises:
+        ValueError: If there is none, or a number is not positive and finite.
+    """
+    factors = tuple(gsd_ratio * scale for scale in scales)
+    if not factors or not all(0 < x < math.inf for x in (gsd_ratio, *factors)):
+        raise ValueError(
+            f"{name} needs at least one scale, each > 0, and gsd_ratio > 0 (metres a target pixel by metres a source "
+            f"pixel); got scales={list(scales)}, gsd_ratio={gsd_ratio}"
+        )
+    return factors
+
+
+def _bilinear(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,125 @@
+"""Where a raster, or a window of it, lies on Earth: degrees, projected metres, pixel size."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..scenes.records import Window
+from .files import damaged
+
+
+@dataclass(frozen=True)
+class Place:
+    """A footprint.
+
+    Attributes:
+        lon: Longitude of the centre, degrees WGS 84; nan where the file does not say.
+        lat: See ``lon``.
+        x: Centre in metres of ``crs``; nan where the file does not say.
+        y: See ``x``.
+        crs: Projected CRS in metres; "" where the file does not say.
+        gsd: Pixel size in metres on the ground; nan where the file does not say.
+    """
+
+    lon: float = math.nan
+    lat: float = math.nan
+    x: float = math.nan
+    y: float = math.nan
+    crs: str = ""
+    gsd: float = math.nan
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a raster says of itself.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        crs: CRS of the file; None = none.
+        transform: Column, row -> coordinates of the CRS.
+    """
+
+    height: int
+    width: int
+    crs: Any
+    transform: Any
+
+    def place(self, window: Window | None = None, crs: str = "") -> Place:
+        """Where a window lies.
+
+        Args:
+            window: First row, first column, height, width; None = all.
+            crs: Projected CRS for x and y. "" = the file's own where that counts metres, else the UTM zone of the
+                centre (Web Mercator does not: its metres are stretched by 1 / cos(latitude)).
+
+        Raises:
+            ValueError: If the file's CRS cannot be transformed to longitude and latitude.
+        """
+        if self.crs is None:
+            return Place()
+        row, column, height, width = window or (0, 0, self.height, self.width)
+        corners = [(column + width / 2 + dx, row + height / 2 + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))]
+        a, b, c, d, e, f = tuple(self.transform)[:6]
+        east, north = zip(*((a * u + b * v + c, d * u + e * v + f) for u, v in corners), strict=True)
+        (lon, *_), (lat, *_) = _warp(self.crs, "EPSG:4326", east, north)
+        name = crs or _metric(self.crs) or utm(lon, lat)
+        xs, ys = _warp(self.crs, name, east, north)
+        steps = [math.hypot(xs[i] - xs[0], ys[i] - ys[0]) for i in (1, 2)]
+        return Place(lon, lat, xs[0], ys[0], name, round(math.sqrt(steps[0] * steps[1]), 6))
+
+
+def header(path: Path) -> Header:
+    """Size and place of a raster.
+
+    Raises:
+        ValueError: If it cannot be opened.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                return Header(file.height, file.width, file.crs, file.transform)
+    except RasterioIOError as error:
+        raise damaged(path, error) from error
+
+
+def utm(lon: float, lat: float) -> str:
+    """The WGS 84 / UTM zone of a place; its distances are true to 0.1 % within the zone."""
+    zone = min(60, int((lon + 180) // 6) + 1)
+    return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+
+
+def _metric(crs: Any) -> str:
+    """The CRS by its code where it is projected, in metres, and not Web Mercator; else ""."""
+    code = crs.to_epsg()
+    if not crs.is_projected or code in (None, 3857) or crs.linear_units_factor[1] != 1.0:
+        return ""
+    return f"EPSG:{code}"
+
+
+def _warp(source: Any, target: str, xs: tuple[float, ...], ys: tuple[float, ...]) -> tuple[list[float], list[float]]:
+    from pyproj.exceptions import ProjError
+
+    try:
+        east, north = _transformer(source.to_wkt(), target).transform(list(xs), list(ys), errcheck=True)
+    except ProjError as error:  # also CRSError
+        raise ValueError(
+            f"the CRS {source} has no transformation to {target} ({error}); give the images another CRS"
+        ) from error
+    return east, north
+
+
+@cache
+def _transformer(source: str, target: str) -> Any:
+    from pyproj import Transformer
+
+    return Transformer.from_crs(source, target, always_xy=True)

@@ -1,0 +1,182 @@
+"""Masks -> class numbers, by name: id of the publisher -> class name -> position in a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .raster import Grid, grid_of, read_band
+from .records import Classes, Raster, Vectors, Window
+
+UNKNOWN = 255  # in maps of 8-bit labels: no class, or none of the legend
+UNLISTED = 254  # an id that the data set does not have
+
+
+@dataclass(frozen=True)
+class Remap:
+    """Ids of masks -> positions in a legend.
+
+    Attributes:
+        classes: What the ids mean.
+        numbers: Class name -> position in the legend, below 254; a name that is not there becomes ``UNKNOWN``.
+        first: Smallest id that is known.
+        table: (ids,) uint8: position of id ``first + i``, ``UNKNOWN`` or ``UNLISTED``.
+    """
+
+    classes: Classes
+    numbers: Mapping[str, int]
+    first: int
+    table: np.ndarray
+
+    @classmethod
+    def to(cls, classes: Classes, legend: Sequence[str], names: Mapping[str, str] | None = None) -> Remap:
+        """To the classes of a legend, in its order.
+
+        Args:
+            classes: What the ids mean.
+            legend: Class names.
+            names: Class name of the data set -> name in the legend; None = they are the same.
+        """
+        if len(legend) >= UNLISTED:
+            raise ValueError(f"a legend of maps holds at most {UNLISTED - 1} classes; got {len(legend)}")
+        names = {name: name for name in classes.names.values()} if names is None else names
+        numbers = {name: legend.index(new) for name, new in names.items() if new in legend}
+        first = min((*classes.names, *classes.ignored))
+        table = np.full(max((*classes.names, *classes.ignored)) - first + 1, UNLISTED, np.uint8)
+        for number, name in classes.names.items():
+            table[number - first] = numbers.get(name, UNKNOWN)
+        table[[number - first for number in classes.ignored]] = UNKNOWN
+        return cls(classes, numbers, first, table)
+
+    def __call__(self, ids: np.ndarray, nodata: float | None, where: Path | str) -> np.ndarray:
+        """Ids (H, W) -> uint8 positions (H, W).
+
+        Args:
+            ids: As the file holds them.
+            nodata: What the file declares; ``UNKNOWN`` unless it is the id of a class.
+            where: File, for messages.
+
+        Raises:
+            ValueError: If there is an id that the data set does not have; names file and ids.
+        """
+        if ids.dtype.kind not in "iu":
+            raise ValueError(f"{where} holds {ids.dtype}; a mask holds whole numbers: ids of classes")
+        at = ids.astype(np.int64) - self.first
+        inside = (at >= 0) & (at < len(self.table))
+        found = np.where(inside, self.table[np.where(inside, at, 0)], np.uint8(UNLISTED))
+        if nodata is not None and not self._lists(nodata):
+            found[ids == nodata] = UNKNOWN
+        if (bad := found == UNLISTED).any():
+            raise ValueError(
+                f"{where} holds ids {np.unique(ids[bad])[:5].tolist()} in {int(bad.sum())} pixels; the data set has "
+                f"{dict(sorted(self.classes.names.items()))} and ignores {sorted(self.classes.ignored)}: correct the "
+                "mask, or list the ids in the reader's classes"
+            )
+        return found
+
+    def _lists(self, number: float) -> bool:
+        return number == int(number) and int(number) in {*self.classes.names, *self.classes.ignored}
+
+
+def joined_names(classes: Classes, join: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Class name of the data set -> what it is called once classes are joined.
+
+    Raises:
+        ValueError: If a class to join is unknown.
+    """
+    names = list(dict.fromkeys(classes.names.values()))
+    for new, old in join.items():
+        if wrong := sorted(set(old) - set(names)):
+            raise ValueError(f"data.join.{new} names {wrong}; the data have {sorted(names)}")
+    new_names = {name: new for new, old in join.items() for name in old}
+    return {name: new_names.get(name, name) for name in names}
+
+
+def read_labels(
+    root: Path, mask: Raster | Vectors, image: Raster, remap: Remap, part: Window | None = None
+) -> np.ndarray:
+    """Class numbers of a patch, (H, W) uint8; ``UNKNOWN`` where there is none.
+
+    Args:
+        root: Raw folder.
+        mask: A raster on the grid of ``image``, or polygons.
+        image: The first sensor's raster.
+        remap: Ids -> class numbers.
+        part: First row, first column, height, width within the patch; None = all of it.
+    """
+    if isinstance(mask, Raster):
+        return remap(*read_band(root, mask, part), root / mask.path)
+    return _burn(root, mask, grid_of(root, image), remap, part)
+
+
+def _burn(root: Path, mask: Vectors, grid: Grid, remap: Remap, part: Window | None) -> np.ndarray:
+    """Polygons on a grid; later ones over earlier ones."""
+    from affine import Affine
+    from rasterio.features import rasterize
+
+    path = root / mask.path
+    if not grid.crs:
+        raise ValueError(f"{path} cannot be drawn on an image that states no CRS; georeference the image")
+    row, column, height, width = part or (0, 0, grid.height, grid.width)
+    transform = Affine(*grid.transform) @ Affine.translation(column, row)
+    polygons = _polygons(path, mask.column, mask.layer, grid.crs)
+    corners = [transform @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]
+    (west, east), (south, north) = ((min(c), max(c)) for c in zip(*corners, strict=True))
+    near = polygons.iloc[np.sort(polygons.sindex.query(_box(west, south, east, north)))]
+    known = set(remap.classes.names.values())
+    if wrong := sorted(set(near[mask.column].astype(str)) - known):
+        raise ValueError(f"{path} has {wrong} in column {mask.column!r}; the classes are {sorted(known)}")
+    rest = remap.classes.names.get(0)
+    fill = UNKNOWN if rest is None else remap.numbers.get(rest, UNKNOWN)
+    shapes = [
+        (shape, remap.numbers.get(str(name), UNKNOWN))
+        for shape, name in zip(near.geometry, near[mask.column], strict=True)
+        if shape is not None and not shape.is_empty
+    ]
+    if not shapes:
+        return np.full((height, width), fill, np.uint8)
+    drawn: np.ndarray = rasterize(shapes, (height, width), fill=fill, transform=transform, dtype="uint8")
+    return drawn
+
+
+def _box(west: float, south: float, east: float, north: float) -> Any:
+    from shapely.geometry import box
+
+    return box(west, south, east, north)
+
+
+@lru_cache(maxsize=8)
+def _polygons(path: Path, column: str, layer: str, crs: str) -> Any:
+    """A vector file in some CRS; kept, because neighbouring patches share it."""
+    import geopandas
+
+    if not path.exists():
+        raise FileNotFoundError(f"no vector labels at {path}")
+    frame = geopandas.read_file(path, **({"layer": layer} if layer else {}))
+    if column not in frame.columns:
+        raise LookupError(f"{path} has no column {column!r}; it has {sorted(set(frame.columns) - {'geometry'})}")
+    if frame.crs is None:
+        raise ValueError(f"{path} states no CRS; its polygons cannot be laid over images")
+    return frame.to_crs(crs)
+
+
+def same_grid(root: Path, mask: Raster, grid: Grid) -> str:
+    """How a mask's grid differs from the image's; "" if it does not. A mask without a place is taken by its size."""
+    found = grid_of(root, mask)
+    if (found.height, found.width) != (grid.height, grid.width):
+        return f"has {found.height} x {found.width} pixels, the image {grid.height} x {grid.width}"
+    if not (found.crs and grid.crs):
+        return ""
+    pixel = max(abs(grid.transform[0]), abs(grid.transform[1]))
+    if max(abs(a - b) for a, b in zip(found.transform, grid.transform, strict=True)) > 0.1 * pixel:
+        return f"lies at {found.transform}, the image at {grid.transform} (a, b, c, d, e, f)"
+    import rasterio
+
+    if rasterio.CRS.from_wkt(found.crs) != rasterio.CRS.from_wkt(grid.crs):
+        return "is in another CRS than the image"
+    return ""

@@ -1,0 +1,53 @@
+"""Land cover by name: LoveDA's seven classes, LoveCS's four, and one legend that FLAIR and LoveDA share.
+
+Sources: Wang et al. 2021 (LoveDA, NeurIPS Datasets and Benchmarks, arXiv:2110.08733), Wang et al. 2022 (LoveCS, ISPRS
+Journal of Photogrammetry and Remote Sensing 188). Where a class is not named in a legend it is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .flair_classes import LAND_COVER_COLOURS, known
+from .records import Classes
+
+LOVEDA_COLOURS: Mapping[str, str] = {
+    "background": "#ffffff",
+    "building": "#ff0000",
+    "road": "#ffff00",
+    "water": "#0000ff",
+    "barren": "#9f81b7",
+    "forest": "#00ff00",
+    "agriculture": "#ffc380",
+}
+LOVEDA: Mapping[int, str] = dict(enumerate(LOVEDA_COLOURS, start=1))  # 0 = no data
+LOVEDA_LEGENDS: Mapping[str, Mapping[str, str]] = {
+    "loveda7": {name: name for name in LOVEDA_COLOURS},
+    "lovecs4": {"building": "building", "road": "road", "water": "water"}
+    | dict.fromkeys(("barren", "forest", "agriculture"), "land"),
+    "land_cover": {
+        "building": "building",
+        "road": "sealed",
+        "water": "water",
+        "barren": "bare",
+        "forest": "woody",
+        "agriculture": "low vegetation",
+    },
+}
+
+
+def loveda_classes(legend: str = "loveda7") -> Classes:
+    """What the numbers in LoveDA masks mean; 0 is no data.
+
+    Args:
+        legend: ``loveda7``, ``lovecs4`` (building, road, water, land; background ignored) or ``land_cover``.
+
+    Raises:
+        LookupError: If there is no such legend.
+    """
+    remap = known(legend, LOVEDA_LEGENDS, "legend")
+    colours = {**LOVEDA_COLOURS, "land": LOVEDA_COLOURS["agriculture"]}
+    colours = colours if legend != "land_cover" else dict(LAND_COVER_COLOURS)
+    names = {number: remap[name] for number, name in LOVEDA.items() if name in remap}
+    shown = {name: colours[name] for name in dict.fromkeys(remap.values())}
+    return Classes(names, frozenset({0, *LOVEDA}) - frozenset(names), shown)

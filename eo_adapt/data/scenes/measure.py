@@ -1,0 +1,113 @@
+"""One patch, read once when a store is written: checked, its bands summed up, the pixels of its classes counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .geo import transformer
+from .labels import UNKNOWN, Remap, read_labels, same_grid
+from .raster import Grid, grid_of, read_image
+from .records import Imagery, Raster, Scene, Vectors
+
+NUMBERS = ("n", "mean", "m2")  # of each sensor: pixels, mean and sum of squared deviations of each band
+
+
+def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Remap) -> dict[str, Any]:
+    """The patch's row of the index.
+
+    Args:
+        root: Raw folder.
+        scene: The patch.
+        sensors: Sensor name -> how its numbers are to be read.
+        remap: Ids of masks -> classes of the data set.
+
+    Returns:
+        Columns of the index; ``seen`` is the share of pixels of the first sensor that hold anything.
+
+    Raises:
+        TileError: If a file is missing, cut short or damaged.
+        ValueError: If the patch does not fit what the reader says of the data set; names file and patch.
+    """
+    if set(scene.images) != set(sensors):
+        raise ValueError(f"patch {scene.key!r} has sensors {sorted(scene.images)}; the data set has {sorted(sensors)}")
+    if scene.crs:
+        transformer(scene.crs)
+    first = next(iter(sensors))
+    row: dict[str, Any] = {}
+    for name, imagery in sensors.items():
+        raster = scene.images[name]
+        grid = _checked(root, scene, name, raster, imagery)
+        counts, seen = read_image(root, raster, imagery, range(len(imagery.bands)))
+        row |= {f"{name}.{key}": value for key, value in _where(raster).items()}
+        row |= {f"{name}.{key}": value for key, value in _moments(counts, seen, imagery).items()}
+        if name == first:
+            row |= {"height": grid.height, "width": grid.width, "seen": float(seen.mean())}
+            row |= _labels(root, scene, raster, grid, seen, remap)
+        row[f"{name}.size"] = [grid.height, grid.width]
+    return {**_about(scene), **row}
+
+
+def _about(scene: Scene) -> dict[str, Any]:
+    names = ("country", "region", "year", "sensor", "zone", "split", "date", "lon", "lat", "x", "y", "crs", "gsd")
+    return {"parcel_id": scene.key, **{name: getattr(scene, name) for name in names}}
+
+
+def _where(raster: Raster | Vectors | None) -> dict[str, Any]:
+    if isinstance(raster, Vectors):
+        return {"path": raster.path, "window": None, "bands": [], "column": raster.column, "layer": raster.layer}
+    raster = raster or Raster("")
+    return {
+        "path": raster.path,
+        "window": None if raster.window is None else list(raster.window),
+        "bands": list(raster.bands),
+    }
+
+
+def _checked(root: Path, scene: Scene, name: str, raster: Raster, imagery: Imagery) -> Grid:
+    grid, path = grid_of(root, raster), root / raster.path
+    wanted = raster.bands or tuple(range(1, len(imagery.bands) + 1))
+    if len(wanted) != len(imagery.bands):
+        raise ValueError(
+            f"patch {scene.key!r}: {name} has bands {list(imagery.bands)}, its record names {len(wanted)} band numbers"
+        )
+    if missing := [band for band, number in zip(imagery.bands, wanted, strict=True) if number > grid.bands]:
+        raise ValueError(
+            f"{path} has {grid.bands} bands and lacks {missing} of {list(imagery.bands)}; correct the reader's bands, "
+            "or leave the file out"
+        )
+    if not raster.bands and grid.bands > len(imagery.bands):
+        raise ValueError(
+            f"{path} has {grid.bands} bands, the reader names {list(imagery.bands)}: nobody knows which they are; give "
+            "band numbers (Raster.bands)"
+        )
+    if grid.dtype != imagery.dtype:
+        raise ValueError(
+            f"{path} holds {grid.dtype}, {name} is declared as {imagery.dtype}: the numbers would mean something else. "
+            "Correct the reader's dtype and scale, or convert the file"
+        )
+    return grid
+
+
+def _moments(counts: np.ndarray, seen: np.ndarray, imagery: Imagery) -> dict[str, Any]:
+    """Number of pixels, and mean and sum of squared deviations of each band in physical units, float64."""
+    values = counts[:, seen].astype(np.float64) * imagery.scale + imagery.offset
+    n = values.shape[1]
+    mean = values.mean(1) if n else np.zeros(len(values))
+    return {"n": n, "mean": mean.tolist(), "m2": np.square(values - mean[:, None]).sum(1).tolist()}
+
+
+def _labels(root: Path, scene: Scene, image: Raster, grid: Grid, seen: np.ndarray, remap: Remap) -> dict[str, Any]:
+    """Where the mask lies, and pixels of each class; nothing is counted where the image is empty."""
+    where = {f"mask.{key}": value for key, value in {"column": "", "layer": "", **_where(scene.mask)}.items()}
+    counts = np.zeros(len(remap.numbers), np.int64)
+    if scene.mask is None:
+        return {**where, "counts": counts.tolist()}
+    if isinstance(scene.mask, Raster) and (problem := same_grid(root, scene.mask, grid)):
+        raise ValueError(f"patch {scene.key!r}: the mask {root / scene.mask.path} {problem}")
+    labels = read_labels(root, scene.mask, image, remap)
+    known = labels[seen & (labels != UNKNOWN)]
+    return {**where, "counts": np.bincount(known, minlength=len(counts)).tolist()}

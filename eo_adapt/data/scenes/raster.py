@@ -1,0 +1,133 @@
+"""Windows of rasters, read where they lie: counts as they are stored, and which pixels hold anything."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .records import Imagery, Raster, Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+
+class TileError(ValueError):
+    """A raster that is missing, cut short or damaged."""
+
+
+class Grid(NamedTuple):
+    """Size and place of a raster's window.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        crs: WKT; "" where the file states none.
+        transform: (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f.
+        dtype: What the file holds.
+        bands: Number of bands in the file.
+    """
+
+    height: int
+    width: int
+    crs: str
+    transform: tuple[float, ...]
+    dtype: str
+    bands: int
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[DatasetReader]:
+    """A raster, open for reading.
+
+    Raises:
+        TileError: If it cannot be opened, or something in it cannot be read.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    # Not in a context: that would be no context of this thread alone.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    try:
+        with rasterio.open(path) as file:
+            yield file
+    except RasterioError as error:
+        why = "is missing" if not path.exists() else f"cannot be read ({error.__cause__ or error})"
+        raise TileError(f"{path} {why}: get the file again, or set data.on_corrupt=skip") from error
+
+
+def grid_of(root: Path, raster: Raster) -> Grid:
+    """Size and place of a raster's window, from the file's header."""
+    from rasterio.windows import Window as Cut
+
+    with opened(root / raster.path) as file:
+        row, column, height, width = raster.window or (0, 0, file.height, file.width)
+        if row < 0 or column < 0 or row + height > file.height or column + width > file.width:
+            raise ValueError(
+                f"{root / raster.path} has {file.height} x {file.width} pixels; the window {raster.window} (first row, "
+                "first column, height, width) reaches beyond them"
+            )
+        transform = file.window_transform(Cut(column, row, width, height))
+        crs = file.crs.to_wkt() if file.crs else ""
+        return Grid(height, width, crs, tuple(transform)[:6], file.dtypes[0], file.count)
+
+
+def read_image(
+    root: Path, raster: Raster, imagery: Imagery, wanted: Sequence[int], part: Window | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of some bands, and where there are any.
+
+    A pixel of an 8-bit image is empty where all bands are nodata, because 0 in one band may be real; of any other
+    image where one of them is, or is not finite. A mask or alpha band in the file counts, too.
+
+    Args:
+        root: Raw folder.
+        raster: Which file, window and bands.
+        imagery: How the numbers are to be read.
+        wanted: Positions in ``imagery.bands``.
+        part: First row, first column, height, width within the raster's window; None = all of it.
+
+    Returns:
+        (C, H, W) in the file's own type, and (H, W) bool.
+
+    Raises:
+        TileError: If the file cannot be read.
+    """
+    numbers = [(raster.bands or range(1, len(imagery.bands) + 1))[i] for i in wanted]
+    with opened(root / raster.path) as file:
+        cut = _cut(raster.window, part)
+        values = file.read(numbers, window=cut)
+        nodata = file.nodata if imagery.nodata is None else imagery.nodata
+        seen = _seen(values, nodata)
+        flags = {flag.name for flag in file.mask_flag_enums[0]}
+        if flags & {"per_dataset", "alpha"}:
+            seen &= file.dataset_mask(window=cut) > 0
+    return values, seen
+
+
+def read_band(root: Path, raster: Raster, part: Window | None = None) -> tuple[np.ndarray, float | None]:
+    """One band as it is stored, (H, W), and what the file declares as nodata."""
+    with opened(root / raster.path) as file:
+        return file.read((raster.bands or (1,))[0], window=_cut(raster.window, part)), file.nodata
+
+
+def _cut(window: Window | None, part: Window | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    if part is None and window is None:
+        return None
+    top, left = (0, 0) if window is None else window[:2]
+    row, column, height, width = part or (0, 0, *window[2:])  # type: ignore[index]
+    return (top + row, top + row + height), (left + column, left + column + width)
+
+
+def _seen(values: np.ndarray, nodata: float | None) -> np.ndarray:
+    seen = np.ones(values.shape[1:], bool)
+    if nodata is not None and nodata == nodata:
+        empty = values == nodata
+        seen &= ~(empty.all(0) if values.dtype == np.uint8 else empty.any(0))
+    if values.dtype.kind == "f":
+        seen &= np.isfinite(values).all(0)
+    return seen

@@ -1,0 +1,229 @@
+"""An index of patches whose pixels stay where they are: store.json, index.parquet, and windows of the raw files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..store import StoreError, matching, read_about
+from .labels import Remap, read_labels
+from .raster import TileError, read_image
+from .records import Classes, Imagery, Raster, Vectors, Window
+from .writer import KIND, SCENE_FORMAT
+
+SAMPLED = 16  # patches whose pixels enter the fingerprint
+
+
+class SceneStore:
+    """A prepared data set of images with masks, opened for reading.
+
+    ``<store>/index.parquet`` (GeoParquet) has one row a patch: parcel_id country region year sensor zone split date lon
+    lat x y crs gsd height width seen, ``<sensor>.path|window|bands|size`` (where its pixels lie),
+    ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each band in physical units),
+    ``mask.path|window|bands|column|layer``, and counts, the pixels of each class of ``names``. No pixel is copied.
+
+    Args:
+        path: The store's folder.
+        root: Where the raw files lie now; "" = where they lay when the store was written.
+
+    Raises:
+        FileNotFoundError: If there is no store, or no raw folder.
+        StoreError: If its format is another one or its index is missing or cut short.
+    """
+
+    attributes: Tensor | None = None  # parcels may have some
+
+    def __init__(self, path: Path | str, root: Path | str = "") -> None:
+        self.path = Path(path)
+        about = self.path / "store.json"
+        if not about.is_file():
+            raise FileNotFoundError(
+                f"no prepared store at {self.path}; make one with `python -m eo_adapt.prepare recipe=<name> "
+                f"raw=<folder of the raw files> out={self.path}`"
+            )
+        self.about: dict[str, Any] = read_about(about)
+        self._check()
+        self.root = Path(root or self.about["root"])
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"the store at {self.path} reads from {self.root}, which is not there; set data.root=<folder of the "
+                "raw files>"
+            )
+        self.sensors = {
+            name: Imagery(**{**spec, "bands": tuple(spec["bands"])}) for name, spec in self.about["sensors"].items()
+        }
+        spec = self.about["classes"]
+        names = {int(number): name for number, name in spec["names"].items()}
+        self.classes = Classes(names, frozenset(spec["ignored"]), spec["colours"])
+        self.names: tuple[str, ...] = tuple(self.about["names"])
+        self.first = next(iter(self.sensors))
+        self.keep = False  # decoded patches in memory
+        self._kept: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
+        self._kept_labels: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def _check(self) -> None:
+        again = (
+            f"prepare it again: python -m eo_adapt.prepare recipe={self.about.get('recipe')} out={self.path} force=true"
+        )
+        if self.about.get("kind") != KIND:
+            raise StoreError(
+                f"the store at {self.path} holds parcels, these data are images; choose task= and data= alike, or "
+                f"{again}"
+            )
+        if self.about.get("format") != SCENE_FORMAT:
+            raise StoreError(
+                f"the store at {self.path} has format {self.about.get('format')}, this version reads {SCENE_FORMAT}; "
+                f"{again}"
+            )
+        for name, size in self.about["files"].items():
+            file = self.path / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise StoreError(f"the store at {self.path} is damaged: {name} is missing or cut short; {again}")
+
+    def __len__(self) -> int:
+        return int(self.about["parcels"])
+
+    def __reduce__(self) -> tuple[type[SceneStore], tuple[Path, Path]]:
+        return SceneStore, (self.path, self.root)
+
+    # -- the index ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """One row a patch, without the geometry (that needs no geo stack)."""
+        import pyarrow.parquet as pq
+
+        file = pq.ParquetFile(self.path / "index.parquet")
+        frame: pd.DataFrame = file.read(columns=[c for c in file.schema_arrow.names if c != "geometry"]).to_pandas()
+        return frame
+
+    @cached_property
+    def lonlat(self) -> Tensor:
+        """(N, 2) float32 degrees, of the centres of whole patches."""
+        return torch.tensor(self.index[["lon", "lat"]].to_numpy(np.float32))
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) height and width of each patch, pixels of the first sensor."""
+        return self.index[["height", "width"]].to_numpy(np.int64)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """(N, K) int64 pixels of each class of ``names``; zeros where a patch has no mask."""
+        return np.stack(self.index["counts"].to_list()).astype(np.int64)
+
+    def rows(self, select: Mapping[str, Any]) -> np.ndarray:
+        """Positions of the patches that a query admits; see :meth:`..store.Store.rows`."""
+        return matching(self.index, select)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What these data are, in 16 hex digits: the index without paths, sensors, classes, some patches' pixels."""
+        about = [self.about["sensors"], self.about["classes"]]
+        found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        plain = [
+            c for c in self.index.columns if not c.endswith((".path", ".mean", ".m2", ".window", ".bands", ".size"))
+        ]
+        frame = self.index[plain].drop(columns="counts")
+        found.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+        found.update(self.counts.tobytes())
+        for row in np.unique(np.linspace(0, len(self) - 1, SAMPLED).astype(int)).tolist():
+            found.update(
+                self.pixels(row, self.first, range(len(self.sensors[self.first].bands)))[0][:, ::16, ::16].tobytes()
+            )
+        return found.hexdigest()[:16]
+
+    # -- pixels ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _columns(self) -> dict[str, list[Any]]:
+        wanted = [
+            c for c in self.index.columns if c.endswith((".path", ".window", ".bands", ".size", ".column", ".layer"))
+        ]
+        return {name: self.index[name].to_list() for name in wanted}
+
+    def raster(self, row: int, name: str) -> Raster:
+        """Where the pixels of a patch lie; ``name`` is a sensor's, or ``mask``."""
+        path, window, bands = (self._columns[f"{name}.{key}"][row] for key in ("path", "window", "bands"))
+        cut: Window | None = None if window is None else tuple(int(x) for x in window)  # type: ignore[assignment]
+        return Raster(path, cut, tuple(int(band) for band in bands))
+
+    def mask(self, row: int) -> Raster | Vectors | None:
+        """Where the labels of a patch lie; None if it has none."""
+        path, column, layer = (self._columns[f"mask.{key}"][row] for key in ("path", "column", "layer"))
+        if not path:
+            return None
+        return Vectors(path, column, layer) if column else self.raster(row, "mask")
+
+    def size(self, row: int, sensor: str) -> tuple[int, int]:
+        """Height and width of a patch in the pixels of one sensor."""
+        height, width = self._columns[f"{sensor}.size"][row]
+        return int(height), int(width)
+
+    def pixels(
+        self, row: int, sensor: str, bands: Sequence[int], part: Window | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Counts (C, H, W) as they are stored, and where there are any (H, W).
+
+        Args:
+            row: Which patch.
+            sensor: Which sensor.
+            bands: Positions of bands in the sensor's.
+            part: First row, first column, height, width; None = the whole patch.
+
+        Raises:
+            TileError: If the file cannot be read any more.
+        """
+        if not self.keep:
+            return self._read(row, sensor, bands, part)
+        if (row, sensor) not in self._kept:
+            self._kept[row, sensor] = self._read(row, sensor, range(len(self.sensors[sensor].bands)), None)
+        values, seen = self._kept[row, sensor]
+        cut = ... if part is None else np.s_[..., part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
+        return values[list(bands)][cut], seen[cut]
+
+    def _read(self, row: int, sensor: str, bands: Sequence[int], part: Window | None) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return read_image(self.root, self.raster(row, sensor), self.sensors[sensor], bands, part)
+        except TileError as error:
+            key = self.index["parcel_id"].iloc[row]
+            raise TileError(f"patch {key!r}: {error}, and prepare the store again") from error
+
+    def labels(self, row: int, remap: Remap, part: Window | None = None) -> np.ndarray | None:
+        """Class numbers (H, W) uint8, 255 = none; None if the patch has no mask."""
+        mask = self.mask(row)
+        if mask is None:
+            return None
+        image = self.raster(row, self.first)
+        if not self.keep:
+            return read_labels(self.root, mask, image, remap, part)
+        key = (row, *sorted(remap.numbers.items()))
+        if key not in self._kept_labels:
+            self._kept_labels[key] = read_labels(self.root, mask, image, remap)
+        labels = self._kept_labels[key]
+        return labels if part is None else labels[part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels of all sensors and of the labels, decoded."""
+        sizes = {name: np.stack(self.index[f"{name}.size"].to_list()).prod(1).sum() for name in self.sensors}
+        widths = {name: np.dtype(s.dtype).itemsize * len(s.bands) + 1 for name, s in self.sensors.items()}
+        return int(sum(sizes[name] * widths[name] for name in sizes) + self.sizes.prod(1).sum())
+
+
+def open_store(path: Path | str) -> Any:
+    """The store in a folder, of parcels or of scenes, as its store.json says."""
+    from ..store import Store
+
+    about = Path(path) / "store.json"
+    scenes = about.is_file() and read_about(about).get("kind") == KIND
+    return SceneStore(path) if scenes else Store(path)

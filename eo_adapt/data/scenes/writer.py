@@ -1,0 +1,172 @@
+"""Writes a scene store: an index of patches that stay where they are. Every file is read once, checked, counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ... import __version__
+from ..store import StoreError
+from ..writer import OnEmpty, is_empty, replace_folder
+from .geo import footprints
+from .labels import Remap
+from .measure import measure
+from .raster import TileError
+from .records import Classes, Imagery, Scene
+
+SCENE_FORMAT = 1
+KIND = "scenes"
+OnCorrupt = Literal["error", "skip"]
+AT_ONCE = 64  # patches in flight
+THREADS = 4
+NAMED = 5  # corrupt tiles that an error names
+
+
+def write_scenes(
+    path: Path,
+    recipe: str,
+    root: Path,
+    scenes: Iterable[Scene],
+    sensors: Mapping[str, Imagery],
+    classes: Classes,
+    on_empty: OnEmpty = "error",
+    on_corrupt: OnCorrupt = "error",
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a store under a temporary name and rename it when it is whole; an existing one is replaced then.
+
+    Args:
+        path: Folder of the store to be.
+        recipe: Name of the recipe that prepares it.
+        root: Raw folder; the store reads from it ever after.
+        scenes: The patches.
+        sensors: Sensor name -> how its numbers are to be read.
+        classes: What the ids in masks mean.
+        on_empty: What to do with a patch without a pixel: ``error`` or ``drop`` (listed in dropped.csv).
+        on_corrupt: What to do with a patch that cannot be read: ``error``, which names the first five, or ``skip``
+            (listed in skipped.csv).
+        about: Licence, citation and the like, kept in store.json.
+
+    Raises:
+        FileExistsError: If something that is no store lies at ``path``.
+        TileError: If tiles cannot be read.
+        ValueError: If a patch is none of this data set, or empty.
+    """
+    path = path.resolve()
+    if path.exists() and not (path / "store.json").is_file() and not is_empty(path):
+        raise FileExistsError(
+            f"{path} exists and is no store; it would be lost. Give the name of a folder that is not there yet"
+        )
+    names = list(dict.fromkeys(classes.names.values()))
+    rows, left = _rows(root, scenes, sensors, Remap.to(classes, names), on_empty, on_corrupt)
+    if not rows:
+        raise StoreError(f"the {recipe} data below {root} gave no usable patch ({left or 'there are none'})")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        _index(temporary / "index.parquet", pd.DataFrame(rows))
+        for name, listed in left.items():
+            pd.DataFrame(listed, columns=["parcel_id", "reason"]).to_csv(temporary / f"{name}.csv", index=False)
+        files = sorted(p for p in temporary.rglob("*") if p.is_file())
+        found = {
+            "format": SCENE_FORMAT,
+            "kind": KIND,
+            "recipe": recipe,
+            "made_with": f"eo_adapt {__version__}",
+            "root": str(root.resolve()),
+            "parcels": len(rows),
+            **{name: len(left.get(name, [])) for name in ("dropped", "skipped")},
+            "sensors": {name: dataclasses.asdict(imagery) for name, imagery in sensors.items()},
+            "names": names,
+            "classes": {
+                "names": {str(number): name for number, name in classes.names.items()},
+                "ignored": sorted(classes.ignored),
+                "colours": dict(classes.colours),
+            },
+            "about": dict(about or {}),
+            "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},
+        }
+        (temporary / "store.json").write_text(json.dumps(found, indent=1, default=str))
+        temporary.chmod(0o755)
+        replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rows(
+    root: Path,
+    scenes: Iterable[Scene],
+    sensors: Mapping[str, Imagery],
+    remap: Remap,
+    on_empty: OnEmpty,
+    on_corrupt: OnCorrupt,
+) -> tuple[list[dict[str, Any]], dict[str, list[tuple[str, str]]]]:
+    """Rows of the index, and what was left out by which file."""
+    rows, keys = [], set()
+    left: dict[str, list[tuple[str, str]]] = {}
+    for scene, found in _measured(root, scenes, sensors, remap):
+        if scene.key in keys:
+            raise ValueError(f"patch id {scene.key!r} occurs twice; ids must be unique, else one is in train and test")
+        keys.add(scene.key)
+        if isinstance(found, TileError):
+            left.setdefault("skipped", []).append((scene.key, str(found)))
+            if on_corrupt == "error" and len(left["skipped"]) == NAMED:
+                break
+        elif not found["seen"]:
+            if on_empty == "error":
+                raise ValueError(
+                    f"patch {scene.key!r} holds nothing but nodata ({scene.images[next(iter(sensors))].path}); remove "
+                    "it, or set on_empty: drop in the recipe, which leaves such patches out and lists them in "
+                    "dropped.csv"
+                )
+            left.setdefault("dropped", []).append((scene.key, "nothing but nodata"))
+        else:
+            rows.append(found)
+    if on_corrupt == "error" and (bad := left.get("skipped")):
+        listed = "\n".join(f"  {key}: {reason}" for key, reason in bad)
+        more = " (there may be more)" if len(bad) == NAMED else ""
+        raise TileError(
+            f"{len(bad)} tiles cannot be read{more}:\n{listed}\nget them again, or set data.on_corrupt=skip, which "
+            "leaves them out and lists them in skipped.csv"
+        )
+    return rows, left
+
+
+def _measured(
+    root: Path, scenes: Iterable[Scene], sensors: Mapping[str, Imagery], remap: Remap
+) -> Iterator[tuple[Scene, dict[str, Any] | TileError]]:
+    """Patches in their order, several at once: decoding leaves the interpreter to others."""
+
+    def one(scene: Scene) -> dict[str, Any] | TileError:
+        try:
+            return measure(root, scene, sensors, remap)
+        except TileError as error:
+            return error
+
+    stream = iter(scenes)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while some := list(islice(stream, AT_ONCE)):
+            yield from zip(some, pool.map(one, some), strict=True)
+
+
+def _index(path: Path, frame: pd.DataFrame) -> None:
+    """GeoParquet: footprints in EPSG:4326, and x, y in metres of each patch's own CRS."""
+    import geopandas
+    import shapely
+
+    x, y, gsd, lon, lat = (frame[name].to_numpy(float) for name in ("x", "y", "gsd", "lon", "lat"))
+    outlines = footprints(x, y, gsd, frame[["height", "width"]].to_numpy(float), frame["crs"].to_numpy(str))
+    points = shapely.points(lon, lat)
+    points[~(np.isfinite(lon) & np.isfinite(lat))] = None
+    shapes = [point if wkb is None else shapely.from_wkb(wkb) for wkb, point in zip(outlines, points, strict=True)]
+    geopandas.GeoDataFrame(frame, geometry=shapes, crs="EPSG:4326").to_parquet(path, index=False)

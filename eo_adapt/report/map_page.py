@@ -1,0 +1,157 @@
+"""report.html of maps: the sections of :mod:`.sections` told of pixels, and sheets of patches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from . import frames
+from .figures import class_bars
+from .look import spoken
+from .page import Page
+from .sections import Run, again, calibration, confusion, data_text, open_section, training
+from .warn import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SCORES_NOTE = (
+    "All scores are 1 at best. mIoU: intersection over union, mean over the classes that occur. Closed: only pixels of "
+    "classes that sources and targets share. Interval: 95 %, by bootstrap over zones, because patches of a zone are "
+    "alike. Kappa: agreement beyond chance."
+)
+PROTOCOLS_NOTE = (
+    "miou_12: mean of the twelve main classes, mistakes for other counted (FLAIR#2). miou_13: other is one of the "
+    "classes. miou_flair1: without the row and the column of other (FLAIR#1)."
+)
+PROTOCOLS = ("miou_12", "miou_13", "miou_flair1")
+SPLITS_NOTE = (
+    "Whole zones train, validate or test, never single patches. Patches between the splits are left out (buffer). "
+    "Distance: the smallest between the middle of a test patch and that of a training patch."
+)
+
+
+def of_pixels(text: str) -> str:
+    """What is said of parcels, said of pixels."""
+    return re.sub(r"\b([Pp])arcel(s?)\b", lambda m: ("Pixel" if m[1] == "P" else "pixel") + m[2], text)
+
+
+class PixelPage(Page):
+    """A page whose sections speak of pixels."""
+
+    def section(self, title: str, text: str = "") -> None:
+        super().section(title, of_pixels(text))
+
+    def text(self, text: str) -> None:
+        super().text(of_pixels(text))
+
+    def warn(self, text: str) -> None:
+        super().warn(of_pixels(text))
+
+    def table(
+        self,
+        frame: pd.DataFrame,
+        caption: str,
+        formats: Mapping[str, str] | None = None,
+        note: str = "",
+        cards: bool = False,
+    ) -> None:
+        named = {of_pixels(str(k)): v for k, v in (formats or {}).items()}
+        renamed = frame.rename(columns=lambda c: of_pixels(str(c)))
+        super().table(renamed, of_pixels(caption), named, of_pixels(note), cards)
+
+    def figure(self, figure: Figure, alt: str, caption: str) -> None:
+        super().figure(figure, of_pixels(alt), of_pixels(caption))
+
+
+def map_sections(pictures: Mapping[str, Figure]) -> Sequence[Callable[[Page, Run], None]]:
+    """The sections of a page of maps, in order.
+
+    Args:
+        pictures: Domain -> sheet of patches.
+    """
+
+    def sheets(page: Page, run: Run) -> None:
+        if pictures:
+            open_section(page, run, "Maps", "maps", "Test patches that hold most classes; grey: no label.")
+        for name, sheet in pictures.items():
+            what = f"{spoken(name)}: image, truth and prediction side by side."
+            page.figure(sheet, what, what)
+
+    return (_result, _classes, sheets, confusion, calibration, _data, training, again)
+
+
+def _result(page: Page, run: Run) -> None:
+    open_section(page, run, "Result", "result")
+    page.table(scores(run.report), "Scores on the test pixels of each domain", note=SCORES_NOTE)
+    if len(table := protocols(run.report)):
+        page.table(table, "Protocols of FLAIR", note=PROTOCOLS_NOTE)
+    simulated = bool(run.data.generator) and not (run.data.place or run.data.root)
+    page.facts(frames.facts(run.report, run.chosen, simulated))
+
+
+def scores(report: Report) -> pd.DataFrame:
+    """One row a domain."""
+    rows = [
+        {
+            "domain": spoken(name),
+            "role": d["role"],
+            "test pixels": d["n"],
+            "mIoU": d["miou"],
+            "closed mIoU": d["closed_miou"],
+            "lower": d["closed_miou_interval"]["lower"],
+            "upper": d["closed_miou_interval"]["upper"],
+            "zones": d["closed_miou_interval"]["zones"],
+            "accuracy": d["overall_accuracy"],
+            "macro-F1": d["macro_f1"],
+            "kappa": d["kappa"],
+        }
+        for name, d in report["domains"].items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def protocols(report: Report) -> pd.DataFrame:
+    """One row a domain that the published protocols fit."""
+    rows: list[dict[str, Any]] = [
+        {"domain": spoken(name), **{p: d[p] for p in PROTOCOLS if p in d}}
+        for name, d in report["domains"].items()
+        if PROTOCOLS[0] in d
+    ]
+    return pd.DataFrame(rows)
+
+
+def _classes(page: Page, run: Run) -> None:
+    open_section(page, run, "Classes", "classes")
+    table = frames.classes(run.report)
+    if not len(table):
+        page.text("No class has labelled test pixels.")
+        return
+    page.figure(
+        class_bars(run.report),
+        "Bars: intersection over union of each class on the test pixels of the sources and of the targets.",
+        "Intersection over union of each class, test pixels of all sources and of all targets pooled.",
+    )
+    formats = dict.fromkeys(frames.SHARES, ".1f")
+    page.table(table, "Each class, domains of a side pooled", formats, frames.CLASSES_NOTE)
+
+
+def _data(page: Page, run: Run) -> None:
+    open_section(page, run, "Data and splits", "data", data_text(run))
+    rows = []
+    for name, d in run.report["domains"].items():
+        gap = d["distances_m"].get("train-test")
+        rows.append(
+            {
+                "domain": spoken(name),
+                "role": d["role"],
+                "patches": sum(d["patches"].values()),
+                **d["patches"],
+                "labelled test pixels": d["n"],
+                "distance, m": None if gap is None else round(gap),
+            }
+        )
+    page.table(pd.DataFrame(rows), "Patches of each domain", note=SPLITS_NOTE)

@@ -1,0 +1,119 @@
+"""report.json and predictions.parquet of maps: scores from one confusion matrix a patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..calibration import calibrated, expected_calibration_error, reliability
+from ..data.datamodule import DomainDataModule
+from ..data.parts import DomainParcels
+from ..data.scenes.parts import DomainPatches
+from ..metrics import map_scores
+from ..task import AdaptationTask
+from .map_scores import MapScores, score_maps
+from .predictions import write_geo
+from .run import no_nan, write_domains
+
+INTERNAL = ("row",)  # columns that the file does not hold
+
+
+def write_map_results(
+    folder: Path, task: AdaptationTask, data: DomainDataModule, threshold: float | None, facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Score every domain's test patches; write ``report.json`` and ``predictions.parquet``.
+
+    The table has one row a test patch: parcel_id, geometry, domain, role, split, zone, labelled (pixels), accuracy,
+    ``area_<class>`` and ``true_area_<class>`` (m2 of the labelled and other pixels called so, and of those that are so;
+    pixels where the pixel size is not known).
+
+    Args:
+        folder: The run directory.
+        task: The trained task.
+        data: The domains, opened for the evaluator.
+        threshold: Open set: below this calibrated confidence a pixel is called unknown; None otherwise.
+        facts: Temperature, seconds and the like, copied into the report.
+
+    Returns:
+        The report, and the table without geometry.
+    """
+    temperature = float(facts["temperature"])
+    unsure = below(threshold, temperature)
+    classes = data.scored_classes()
+    domains, frames = {}, []
+    for i, d in enumerate(data.parcels):
+        found = score_maps(task, data, data.sealed(d), 0 if data.oracle else i, len(classes), unsure)
+        zones = zones_of(data, d, found.rows)
+        domains[d.domain.name] = {
+            "role": d.role,
+            "split": "test",
+            "distances_m": d.distances,
+            "patches": {name: int((d.split == name).sum()) for name in ("train", "val", "test", "buffer")},
+            **map_scores(found.matrices, zones, classes.names, data.label_set.shared),
+            "calibration": _calibration(found, temperature, len(data.legend)),
+        }
+        frames.append(_table(data, d, found, zones, classes.names))
+    frame = pd.concat(frames).reset_index(drop=True)
+    write_geo(folder / "predictions.parquet", data.store.path / "index.parquet", frame, INTERNAL)
+    more = {"score": data.score, "unit": "pixel", "unknown_below": threshold}
+    return write_domains(folder / "report.json", task, data, domains, {**more, **facts}), frame
+
+
+def below(threshold: float | None, temperature: float) -> Callable[[Tensor], Tensor] | None:
+    """Open set: logits (B, L, H, W) -> (B, H, W) bool, pixels that are called unknown; None in a closed one."""
+    if threshold is None:
+        return None
+    return lambda logits: torch.softmax(logits.float() / temperature, 1).amax(1) < threshold
+
+
+def zones_of(data: DomainDataModule, d: DomainParcels, rows: Tensor) -> list[str]:
+    """Zone of some patches of a domain."""
+    assert isinstance(d, DomainPatches)  # noqa: S101  (domains of maps)
+    places = np.searchsorted(d.rows, rows.numpy())
+    zones: list[str] = d.zones[places].tolist()
+    return zones
+
+
+def _calibration(found: MapScores, temperature: float, learnt: int) -> dict[str, Any]:
+    """Calibration error of the likeliest learnt class on sampled labelled test pixels, after and before scaling."""
+    out: dict[str, Any] = {}
+    known = found.labels < learnt
+    correct = found.logits.argmax(1) == found.labels
+    for name, t in (("", temperature), ("_uncalibrated", 1.0)):
+        sure = calibrated(found.logits, t).amax(1)
+        out[f"ece{name}"] = expected_calibration_error(sure, correct)
+        out[f"ece_learnt{name}"] = expected_calibration_error(sure[known], correct[known])
+    out["bins"] = reliability(calibrated(found.logits, temperature).amax(1), correct)
+    out["pixels"] = len(found.labels)
+    clean: dict[str, Any] = no_nan(out)
+    return clean
+
+
+def _table(
+    data: DomainDataModule, d: DomainParcels, found: MapScores, zones: list[str], names: tuple[str, ...]
+) -> pd.DataFrame:
+    rows = found.rows.numpy()
+    index = data.store.index.iloc[rows]
+    gsd = index["gsd"].to_numpy(float)
+    pixel = np.where(np.isfinite(gsd) & (gsd > 0), np.square(gsd), 1.0)
+    labelled = found.matrices.sum((1, 2)).numpy()
+    right = found.matrices.diagonal(dim1=1, dim2=2).sum(1).numpy()
+    table: dict[str, Any] = {
+        "row": rows,
+        "parcel_id": index["parcel_id"].to_numpy(str),
+        "domain": d.domain.name,
+        "role": d.role,
+        "split": "test",
+        "zone": zones,
+        "labelled": labelled,
+        "accuracy": np.where(labelled > 0, right / np.maximum(1, labelled), np.nan),
+    }
+    for side, counts in (("area", found.areas.numpy()), ("true_area", found.matrices.sum(2).numpy())):
+        table |= {f"{side}_{name}": counts[:, k] * pixel for k, name in enumerate(names)}
+    return pd.DataFrame(table)
