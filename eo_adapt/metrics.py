@@ -54,12 +54,7 @@ def macro_f1(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
     Returns:
         In [0, 1]; nan when no sample is left.
     """
-    if rows is not None:
-        kept = torch.zeros_like(matrix)
-        kept[list(rows)] = matrix[list(rows)]
-        matrix = kept
-    present = matrix.sum(1) > 0
-    return float(per_class(matrix)["f1"][present].mean()) if present.any() else float("nan")
+    return _present_mean("f1", matrix, rows)
 
 
 def mean_iou(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
@@ -72,12 +67,16 @@ def mean_iou(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
     Returns:
         In [0, 1]; nan when no sample is left.
     """
+    return _present_mean("iou", matrix, rows)
+
+
+def _present_mean(score: str, matrix: Tensor, rows: Sequence[int] | None) -> float:
     if rows is not None:
         kept = torch.zeros_like(matrix)
         kept[list(rows)] = matrix[list(rows)]
         matrix = kept
     present = matrix.sum(1) > 0
-    return float(per_class(matrix)["iou"][present].mean()) if present.any() else float("nan")
+    return float(per_class(matrix)[score][present].mean()) if present.any() else float("nan")
 
 
 def iou_interval(

@@ -6,6 +6,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# Every test that trains shares one store.
+# Every test that trains shares one store of parcels and one of images.
 SMALL = ("data.generator.countries=[FR,AT,EE]", "data.generator.parcels_per_country=300", "data.split.block_size=5000")
-QUICK = (*SMALL, "trainer=smoke", "trainer.progress=none", "figures=false", "logger=csv", "data.steps_per_epoch=3")
+BRIEF = ("trainer=smoke", "trainer.progress=none", "figures=false", "logger=csv")
+QUICK = (*SMALL, *BRIEF, "data.steps_per_epoch=3")
+DOMAIN = "{{_target_: eo_adapt.types.Domain, name: {0}, recipe: synthetic_aerial, select: {{region: {0}}}}}"
+SMALL_MAPS = (
+    "data.generator.departments=[D006_2020,D064_2021,D067_2021]",
+    "data.generator.zones=8",
+    "data.generator.grid=2",
+    "data.generator.size=64",
+    "data.min_per_class=50",
+    "data.batch_size=4",
+    f"shift.sources=[{DOMAIN.format('D006')},{DOMAIN.format('D067')}]",
+    f"shift.targets=[{DOMAIN.format('D064')}]",
+    "encoder.backbone=test_resnet",
+    "head.widths=[16,16,16,8,8]",
+)
+QUICK_MAPS = (*SMALL_MAPS, *BRIEF, "data.steps_per_epoch=2")
+QUICK_OF = {"crops": QUICK, "aerial": QUICK_MAPS}  # task -> overrides

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from quick import QUICK
+from quick import QUICK, QUICK_OF
 from torch import nn
 
 from eo_adapt.align import Step
@@ -18,18 +18,19 @@ from eo_adapt.task import AdaptationTask
 from eo_adapt.train import as_plain, run
 
 METHODS = [name for name in names("method") if name != "stack"] + ["[csn,coral,dann]"]
-
-
-IMAGES = {name for name in names("method") if name != "stack" and build("method", name).images_only}
+ONLY = {name: "aerial" for name in METHODS if "[" not in name and build("method", name).images_only}
+ONLY["timematch"] = "crops"  # reads dates
+OF_IMAGES = {"timm_pyramid"}  # encoders
 LABELS = "shift.target_labels=3"
 # What a method needs beside its name; an untrained network is sure of nothing.
-WORDS = {name: [LABELS] for name in ("fine_tune", "fomaml", "maml", "anil")} | {"class_mmd": ["method.confidence=0"]}
+WORDS = {name: [LABELS, "method.tune_steps=10"] for name in ("fomaml", "maml", "anil")}
+WORDS |= {"fine_tune": [LABELS, "method.steps=10"], "class_mmd": ["method.confidence=0"], "mic": ["method.threshold=0"]}
 
 
 def words(task: str, method: str, *more: str) -> list[str]:
-    if task == "crops" and method in IMAGES:
-        pytest.skip("images only")
-    return [f"task={task}", f"method={method}", *WORDS.get(method, []), *QUICK, *more]
+    if method in ONLY and task != ONLY[method]:
+        pytest.skip(f"{method} is for task={ONLY[method]}")
+    return [f"task={task}", f"method={method}", *WORDS.get(method, []), *QUICK_OF[task], *more]
 
 
 def built(task: str, method: str, *more: str) -> tuple[AdaptationTask, Any]:
@@ -96,8 +97,9 @@ def test_state_goes_out_and_in_again(task: str, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_exported_network_says_the_same_without_the_method(method: str) -> None:
-    module, data = built("crops", method)
+@pytest.mark.parametrize("task", names("task"))
+def test_exported_network_says_the_same_without_the_method(task: str, method: str) -> None:
+    module, data = built(task, method)
     module.eval()
     batch = data.steps()[0, 0]
     for i, b in enumerate((*batch.sources, *batch.targets)):
@@ -110,8 +112,10 @@ def test_exported_network_says_the_same_without_the_method(method: str) -> None:
 
 @pytest.mark.parametrize("encoder", names("encoder"))
 def test_every_encoder_trains(encoder: str, tmp_path: Path) -> None:
+    task = "aerial" if encoder in OF_IMAGES else "crops"
     more = [f"encoder.temporal.position={p}" for p in ("doy",) if encoder in ("pse_ltae", "gru")]
-    assert run(config(f"encoder={encoder}", "method=coral", *QUICK, *more), tmp_path)["encoder"] == encoder
+    report = run(config(*words(task, "coral", f"encoder={encoder}", *more)), tmp_path)
+    assert report["encoder"] == encoder
 
 
 def test_pixel_sets_train_with_their_attributes(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from .parts import DomainParcels, SealedLabelsError, Split, choose_classes, divi
 from .recipe import Generator, Recipe
 from .sampler import generator
 from .statistics import band_statistics, check_days
-from .store import Store, band_numbers, of_parcels
+from .store import Store, band_numbers
 
 SAMPLINGS = ("uniform", "balanced")
 RESIDENT = ("auto", "yes", "no")
@@ -110,7 +110,9 @@ class DomainDataModule(pl.LightningDataModule):
         if self.place:
             return Store(Path(self.place))
         if self.root or self.generator:
-            return of_parcels(Recipe.load(self.recipe).cached(Path(self.root) if self.root else None, self.generator))
+            store = Recipe.load(self.recipe).cached(Path(self.root) if self.root else None, self.generator)
+            store.expect("parcels")
+            return store  # type: ignore[return-value]
         raise FileNotFoundError(
             f"no {self.recipe} data are shipped: set data.root=<folder of the raw files>, or prepare them once with "
             f"`python -m eo_adapt.prepare recipe={self.recipe} raw=<folder> out=<store>` and set data.store=<store>"

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from .prepared import StoreError
 from .ragged import OPTIONAL
 from .records import Record, Sensor, Series
-from .store import FORMAT, StoreError
+from .store import FORMAT
 
 OnEmpty = Literal["error", "drop"]
 

@@ -34,14 +34,21 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "fine_tune": ("reuss2024eurocropsml",),
         "fomaml": ("finn2017maml",),
         "geomt": ("marsocci2023geomultitasknet",),
-        "geomultitasknet": (),  # its parts are cited
+        "geomultitasknet": ("marsocci2023geomultitasknet", "li2022gcw"),
         "groupdro": ("sagawa2020groupdro",),
         "histogram_matching": (),
         "infomax": ("shi2012infomax", "liang2020shot"),
         "irm": ("arjovsky2019irm",),
         "jan": ("long2017jan",),
         "label_shift": ("lipton2018bbse", "saerens2002priors", "alexandari2020em"),
-        "lovecs": (),  # its parts are cited
+        "lovecs": (
+            "wang2022lovecs",
+            "chang2019dsbn",
+            "li2016adabn",
+            "zou2018cbst",
+            "tarvainen2017meanteacher",
+            "sohn2020fixmatch",
+        ),
         "maml": ("finn2017maml",),
         "mcc": ("jin2020mcc",),
         "mcd": ("saito2018mcd",),
@@ -70,7 +77,7 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "timm_pyramid": ("he2016resnet",),
     },
     "head": {
-        "classify": (),
+        "classify": ("garnot2020pse",),
         "deeplabv3plus": ("chen2018deeplab",),
         "fpn": ("kirillov2019fpn",),
         "segformer": ("xie2021segformer",),

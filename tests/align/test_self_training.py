@@ -183,7 +183,8 @@ def test_labelled_samples_are_shown_as_strong_views_and_maps_of_labels_follow():
     assert kept[0][0]["values"].shape == (5, 9, 2)
     assert target[0] is series
     plain = SelfTraining(strong_sources=False).edit(((image, labels),), (), step(linear()))[0][0]
-    assert plain[0] is image and plain[1] is labels
+    assert plain[0] is image
+    assert plain[1] is labels
 
 
 def test_no_look_at_labels_before_the_start():

@@ -14,8 +14,9 @@ import pytest
 import torch
 from worlds import S1, S2, parcels, record, series, write
 
+from eo_adapt.data.prepared import StoreError
 from eo_adapt.data.records import Sensor
-from eo_adapt.data.store import Store, StoreError, band_numbers
+from eo_adapt.data.store import Store, band_numbers
 
 
 @pytest.fixture

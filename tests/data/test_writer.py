@@ -17,8 +17,9 @@ import shapely
 import torch
 from worlds import S1, S2, parcels, record, series, write
 
+from eo_adapt.data.prepared import StoreError
 from eo_adapt.data.records import Record, Sensor, Series
-from eo_adapt.data.store import Store, StoreError
+from eo_adapt.data.store import Store
 from eo_adapt.data.writer import StoreWriter
 
 COLUMNS = "parcel_id lon lat country region year sensor label hcat split n_dates x y geometry"

@@ -124,9 +124,8 @@ class SceneDataModule(DomainDataModule):
         if self.on_corrupt:
             recipe = replace(recipe, on_corrupt=self.on_corrupt)
         store = recipe.cached(Path(self.root)) if self.root else recipe.cached(None, self.generator)
-        if not isinstance(store, SceneStore):
-            raise ValueError(f"recipe {self.recipe!r} is about parcels; choose data= to fit task=")
-        return store
+        store.expect("images")
+        return store  # type: ignore[return-value]
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store, divide the domains, choose the classes, sum up the bands."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from ..store import StoreError, matching, read_about
+from ..prepared import Prepared, read_about
 from .labels import Remap, read_labels
 from .raster import TileError, read_image
 from .records import Classes, Imagery, Raster, Vectors, Window
@@ -23,7 +22,7 @@ from .writer import KIND, SCENE_FORMAT
 SAMPLED = 16  # patches whose pixels enter the fingerprint
 
 
-class SceneStore:
+class SceneStore(Prepared):
     """A prepared data set of images with masks, opened for reading.
 
     ``<store>/index.parquet`` (GeoParquet) has one row a patch: parcel_id country region year sensor zone split date lon
@@ -42,16 +41,10 @@ class SceneStore:
 
     attributes: Tensor | None = None  # parcels may have some
 
+    kind, version = KIND, SCENE_FORMAT
+
     def __init__(self, path: Path | str, root: Path | str = "") -> None:
-        self.path = Path(path)
-        about = self.path / "store.json"
-        if not about.is_file():
-            raise FileNotFoundError(
-                f"no prepared store at {self.path}; make one with `python -m eo_adapt.prepare recipe=<name> "
-                f"raw=<folder of the raw files> out={self.path}`"
-            )
-        self.about: dict[str, Any] = read_about(about)
-        self._check()
+        super().__init__(path)
         self.root = Path(root or self.about["root"])
         if not self.root.is_dir():
             raise FileNotFoundError(
@@ -70,46 +63,10 @@ class SceneStore:
         self._kept: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
         self._kept_labels: dict[tuple[Any, ...], np.ndarray] = {}
 
-    def _check(self) -> None:
-        again = (
-            f"prepare it again: python -m eo_adapt.prepare recipe={self.about.get('recipe')} out={self.path} force=true"
-        )
-        if self.about.get("kind") != KIND:
-            raise StoreError(
-                f"the store at {self.path} holds parcels, these data are images; choose task= and data= alike, or "
-                f"{again}"
-            )
-        if self.about.get("format") != SCENE_FORMAT:
-            raise StoreError(
-                f"the store at {self.path} has format {self.about.get('format')}, this version reads {SCENE_FORMAT}; "
-                f"{again}"
-            )
-        for name, size in self.about["files"].items():
-            file = self.path / name
-            if not file.is_file() or file.stat().st_size != size:
-                raise StoreError(f"the store at {self.path} is damaged: {name} is missing or cut short; {again}")
-
-    def __len__(self) -> int:
-        return int(self.about["parcels"])
-
     def __reduce__(self) -> tuple[type[SceneStore], tuple[Path, Path]]:
         return SceneStore, (self.path, self.root)
 
     # -- the index ---------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def index(self) -> pd.DataFrame:
-        """One row a patch, without the geometry (that needs no geo stack)."""
-        import pyarrow.parquet as pq
-
-        file = pq.ParquetFile(self.path / "index.parquet")
-        frame: pd.DataFrame = file.read(columns=[c for c in file.schema_arrow.names if c != "geometry"]).to_pandas()
-        return frame
-
-    @cached_property
-    def lonlat(self) -> Tensor:
-        """(N, 2) float32 degrees, of the centres of whole patches."""
-        return torch.tensor(self.index[["lon", "lat"]].to_numpy(np.float32))
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -120,10 +77,6 @@ class SceneStore:
     def counts(self) -> np.ndarray:
         """(N, K) int64 pixels of each class of ``names``; zeros where a patch has no mask."""
         return np.stack(self.index["counts"].to_list()).astype(np.int64)
-
-    def rows(self, select: Mapping[str, Any]) -> np.ndarray:
-        """Positions of the patches that a query admits; see :meth:`..store.Store.rows`."""
-        return matching(self.index, select)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -221,9 +174,9 @@ class SceneStore:
 
 
 def open_store(path: Path | str) -> Any:
-    """The store in a folder, of parcels or of scenes, as its store.json says."""
+    """The store in a folder, of parcels or of images, as its store.json says."""
     from ..store import Store
 
     about = Path(path) / "store.json"
-    scenes = about.is_file() and read_about(about).get("kind") == KIND
-    return SceneStore(path) if scenes else Store(path)
+    images = about.is_file() and read_about(about).get("kind") == KIND
+    return SceneStore(path) if images else Store(path)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ... import __version__
-from ..store import StoreError
+from ..prepared import StoreError
 from ..writer import OnEmpty, is_empty, replace_folder
 from .geo import footprints
 from .labels import Remap
@@ -25,7 +25,7 @@ from .raster import TileError
 from .records import Classes, Imagery, Scene
 
 SCENE_FORMAT = 1
-KIND = "scenes"
+KIND = "images"
 OnCorrupt = Literal["error", "skip"]
 AT_ONCE = 64  # patches in flight
 THREADS = 4

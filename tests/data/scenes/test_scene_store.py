@@ -13,12 +13,13 @@ import pytest
 from shapely.geometry import Point, box
 from tiles import AERIAL, CLASSES, CRS, GSD, NAMES, SIZE, draw, paint, raster, scene, store_of, world, write_tiff
 
+from eo_adapt.data.prepared import StoreError
 from eo_adapt.data.scenes.labels import UNKNOWN, Remap
 from eo_adapt.data.scenes.moments import statistics_of
 from eo_adapt.data.scenes.raster import TileError
 from eo_adapt.data.scenes.records import Classes, Imagery, Raster, Scene, Vectors
 from eo_adapt.data.scenes.store import SceneStore
-from eo_adapt.data.store import Store, StoreError
+from eo_adapt.data.store import Store
 
 X, Y = 6e5, 6.6e6
 
