@@ -82,6 +82,11 @@ def build_data(config: Mapping[str, Any]) -> DomainDataModule:
     data: DomainDataModule = instantiate(
         config["data"], shift=shift, seed=config["seed"], kind=config["label_set"], oracle=False
     )
+    if data.maps:
+        raise ValueError(
+            f"diagnose measures shifts between parcels; shift={config['choices']['shift']} is about images. Compare "
+            "methods on it instead: python -m eo_adapt.benchmark suite=aerial_embedded, or a suite of your own"
+        )
     data.setup()
     return data
 

@@ -189,6 +189,12 @@ def test_a_shift_without_a_target(tmp_path: Path) -> None:
         diagnose_shift(plain, tmp_path)
 
 
+def test_images_are_not_diagnosed(tmp_path: Path) -> None:
+    plain = as_plain(config("shift=aerial_embedded", name="diagnose"))
+    with pytest.raises(ValueError, match=r"between parcels; shift=aerial_embedded is about images"):
+        diagnose_shift(plain, tmp_path)
+
+
 def test_too_few_parcels(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has 10 train and val parcels that can be used, .* needs at least 20 in 4"):
         diagnose_shift(diagnosis("parcels=10"), tmp_path)
