@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .adda import invert, tell_apart
-from .base import Alignment, Setup, Step, Views
+from .base import Alignment, Setup, Step, Views, check_number
 from .critic import Critic
 
 
@@ -87,11 +87,10 @@ class AdvEnt(Alignment):
         self, weight: float = 0.01, halvings: int = 3, hidden: int = 64, steps: int = 1, lr: float = 1e-3
     ) -> None:
         super().__init__(weight)
-        if not 0 <= halvings <= 6 or hidden < 1 or steps < 1 or lr <= 0:
-            raise ValueError(
-                f"advent needs 0 <= halvings <= 6, hidden >= 1, steps >= 1, lr > 0; got halvings={halvings}, "
-                f"hidden={hidden}, steps={steps}, lr={lr}"
-            )
+        check_number("advent.halvings", halvings, least=0, most=6, whole=True)
+        check_number("advent.hidden", hidden, least=1, whole=True)
+        check_number("advent.steps", steps, least=1, whole=True)
+        check_number("advent.lr", lr, above=0)
         self.halvings, self.hidden, self.steps, self.lr = halvings, hidden, steps, lr
         self._monitors: dict[str, Tensor] = {}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import StrongView
-from .base import Alignment, Place, Setup, Step, View, Views
+from .base import Alignment, Place, Setup, Step, View, Views, check_number
 from .gather import on_features
 from .looks import Look, looks, put
 from .teacher import Teacher, precision_of, untracked
@@ -135,11 +135,11 @@ class DACS(Alignment):
         strong: StrongView | None = None,
     ) -> None:
         super().__init__(weight)
-        if not (0 <= threshold <= 1 and 0 < share <= 1 and 0 <= decay <= 1 and 0 <= start < 1):
-            raise ValueError(
-                f"{type(self).__name__} needs threshold and decay in [0, 1], share in (0, 1], start in [0, 1); got "
-                f"threshold={threshold}, share={share}, decay={decay}, start={start}"
-            )
+        name = type(self).__name__
+        check_number(f"{name}.threshold", threshold, least=0, most=1)
+        check_number(f"{name}.share", share, above=0, most=1)
+        check_number(f"{name}.decay", decay, least=0, most=1)
+        check_number(f"{name}.start", start, least=0, below=1)
         self.threshold, self.share, self.decay, self.start = threshold, share, decay, start
         self.strong = strong or StrongView()
         self._sure: list[Tensor] = []
@@ -241,8 +241,7 @@ class DAFormer(DACS):
         pretrained: bool = False,
     ) -> None:
         super().__init__(weight, threshold, share, decay, start, strong)
-        if not 0 <= distance < float("inf"):
-            raise ValueError(f"daformer.distance is a factor and must be a finite number >= 0; got {distance}")
+        check_number("DAFormer.distance", distance, least=0)
         self.distance, self.things, self.pretrained = distance, tuple(things), pretrained
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, View, Views, check_choice
+from .base import Alignment, Setup, Step, View, Views, check_choice, check_number
 from .gather import joined
 from .shares import reweighted
 
@@ -84,10 +84,8 @@ class DCS(Alignment):
         super().__init__(weight)
         check_choice("dcs.per", per, PERS)
         check_choice("dcs.norm", norm, NORMS)
-        if not 0 < temperature < float("inf") or not 0 <= alpha < 1:
-            raise ValueError(
-                f"dcs needs temperature > 0 and 0 <= alpha < 1; got temperature={temperature}, alpha={alpha}"
-            )
+        check_number("dcs.temperature", temperature, above=0)
+        check_number("dcs.alpha", alpha, least=0, below=1)
         self.temperature, self.alpha, self.per, self.norm = temperature, alpha, per, norm
 
     def attach(self, model: nn.Module, setup: Setup) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import StrongView
-from .base import Alignment, Place, Setup, Step, View, Views
+from .base import Alignment, Place, Setup, Step, View, Views, check_number
 from .dacs import images_of, judged
 from .looks import Look, band_moments, put
 from .teacher import Teacher, precision_of, untracked
@@ -85,12 +85,11 @@ class MIC(Alignment):
         strong: StrongView | None = None,
     ) -> None:
         super().__init__(weight)
-        if not (0 <= hidden < 1 and 0 < block <= 0.5 and 0 <= threshold <= 1 and 0 <= decay <= 1 and 0 <= start < 1):
-            raise ValueError(
-                "mic needs hidden and start in [0, 1), block in (0, 0.5] (a share of the image's shorter side), "
-                f"threshold and decay in [0, 1]; got hidden={hidden}, block={block}, threshold={threshold}, "
-                f"decay={decay}, start={start}"
-            )
+        check_number("mic.hidden", hidden, least=0, below=1)
+        check_number("mic.block (a share of the image's shorter side)", block, above=0, most=0.5)
+        check_number("mic.threshold", threshold, least=0, most=1)
+        check_number("mic.decay", decay, least=0, most=1)
+        check_number("mic.start", start, least=0, below=1)
         self.hidden, self.block, self.threshold, self.decay, self.start = hidden, block, threshold, decay, start
         self.strong = strong or StrongView()
         self._sure: list[Tensor] = []

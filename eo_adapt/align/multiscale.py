@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .base import check_number
 from .looks import Look, looks, put
 
 POOLED = 32  # how often networks halve a side, multiplied: most take sides that are a multiple of this
@@ -77,13 +78,12 @@ def check_scales(name: str, scales: Sequence[float], gsd_ratio: float) -> tuple[
     Raises:
         ValueError: If there is none, or a number is not positive and finite.
     """
-    factors = tuple(gsd_ratio * scale for scale in scales)
-    if not factors or not all(0 < x < math.inf for x in (gsd_ratio, *factors)):
-        raise ValueError(
-            f"{name} needs at least one scale, each > 0, and gsd_ratio > 0 (metres a target pixel by metres a source "
-            f"pixel); got scales={list(scales)}, gsd_ratio={gsd_ratio}"
-        )
-    return factors
+    check_number(f"{name}.gsd_ratio (metres a target pixel by metres a source pixel)", gsd_ratio, above=0)
+    for scale in scales:
+        check_number(f"{name}.scales", scale, above=0)
+    if not len(scales):
+        raise ValueError(f"{name}.scales needs at least one scale; got none")
+    return tuple(gsd_ratio * scale for scale in scales)
 
 
 def _bilinear(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -50,7 +50,7 @@ def test_the_critic_takes_maps_of_any_size(halvings, size):
 
 def attached(classes: int = 3, **options) -> AdvEnt:
     method = AdvEnt(**{"hidden": 4, "halvings": 1, **options})
-    method.attach(nn.Linear(1, 1), Setup(5, 1, 1, classes))
+    method.attach(nn.Linear(1, 1), Setup(0, 1, 1, classes))
     return method
 
 

@@ -44,7 +44,7 @@ def step(model: nn.Module, progress: float = 0.5) -> Step:
 
 def attached(model: nn.Module, cls: type[DACS] = DACS, **options) -> DACS:
     method = cls(**{"strong": STILL, **options})
-    method.attach(model, Setup(3, 1, 1, 3))
+    method.attach(model, Setup(0, 1, 1, 3))
     return method
 
 

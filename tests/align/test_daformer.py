@@ -90,5 +90,5 @@ def test_the_first_step_has_no_distance_and_a_finite_gradient():
 def test_unknown_things_and_impossible_factors_are_refused():
     with pytest.raises(ValueError, match=r"daformer\.things names \['pool'\]; the classes are \['building', 'road'"):
         attached(Pixels(), things=["pool"])
-    with pytest.raises(ValueError, match=r"daformer\.distance"):
+    with pytest.raises(ValueError, match=r"DAFormer\.distance"):
         DAFormer(distance=-1.0)

@@ -30,7 +30,7 @@ def seed():
 
 def attached(classes: int = 4, **options) -> DCS:
     method = DCS(**options)
-    method.attach(nn.Linear(1, 1), Setup(5, 2, 0, classes))
+    method.attach(nn.Linear(1, 1), Setup(0, 2, 0, classes))
     return method
 
 
@@ -194,7 +194,7 @@ def test_the_state_is_in_the_checkpoint_and_what_is_pending_is_not():
         ({"alpha": 1.0}, "alpha"),
         ({"per": "pixel"}, r"dcs\.per.*'batch', 'image'"),
         ({"norm": "sum"}, r"dcs\.norm"),
-        ({"weight": 1.5}, "at most 1"),
+        ({"weight": 1.5}, "<= 1"),
     ],
 )
 def test_impossible_options_are_refused(options, says):
