@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from align.bench import CLASSES, OPTIONS, PAGES, SOURCES, TARGETS, TOGETHER, WIDTH, Tiny, make
+from align.bench import CLASSES, OPTIONS, PAGES, SOURCES, TARGETS, TOGETHER, WIDTH, Tiny, layer, make, on_images
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.profiler import ProfilerActivity, profile
@@ -23,6 +23,8 @@ CONFIGS = Path(__file__).parents[1] / "configs" / "method"
 SECTIONS = ("Idea", "Formula", "Source", "Needs", "Cost", "Memory", "Deviations", "When it hurts")
 LIBRARIES = ("Transfer-Learning-Library", "pytorch-adapt", "skada", "adapt-python", "AdaTime", "DomainBed", "WILDS")
 UNSAID = ("", "-", "?")
+MAPPED = {"advent", "lovecs"}  # take parcels, too, but their pages count the pixels of maps
+BANDS, SIDE = 6, 64  # of maps: bands of the inputs, pixels of a side
 
 
 def page(name: str) -> str:
@@ -59,7 +61,7 @@ def explained(name: str) -> dict[str, tuple[str, str]]:
     """Option -> (default, reason), as the option tables of a page say it."""
     found: dict[str, tuple[str, str]] = {}
     for head, rows in tables(name):
-        if not (of := re.fullmatch(r"option(?: of `(\w+)`)?", head)):
+        if not (of := re.fullmatch(r"option(?: of `([\w.]+)`)?", head)):
             continue
         for first, default, why in rows:
             keys = re.findall(r"`([^`]+)`", first)
@@ -143,9 +145,11 @@ def evaluated(formula: str, **known: float) -> float:
 
 
 def options(name: str, **other: float) -> dict[str, Any]:
-    """Options of a method that are numbers."""
+    """Options of a method that are numbers; those of a part by their last name, where one part alone has it."""
     given = flat(yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))) | other
-    return {key: value for key, value in given.items() if isinstance(value, int | float)}
+    last = [key.rpartition(".")[2] for key in given]
+    short = {key: value for key, value in zip(last, given.values(), strict=True) if last.count(key) == 1}
+    return {key: value for key, value in (short | given).items() if isinstance(value, int | float)}
 
 
 def on_the_bench(name: str) -> dict[str, float]:
@@ -184,21 +188,35 @@ class Linear(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.encoder = nn.Linear(6, width)
+        self.encoder = nn.Linear(BANDS, width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.encoder(x), x
 
 
-def views(rows: int, width: int, sources: int) -> tuple[View, ...]:
-    """``rows`` rows of sources and of one target, as leaves."""
+class Mapper(nn.Module):
+    """The same for maps. Features are a view of the inputs; a norm is there to be split, and is not run."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width, self.norm = width, nn.BatchNorm2d(BANDS)
+        self.head = layer(True, BANDS, CLASSES)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:, :1].expand(-1, self.width, -1, -1), self.head(x)
+
+
+def views(rows: int, width: int, sources: int, maps: bool) -> tuple[View, ...]:
+    """``rows`` rows of sources and of one target, as leaves; of maps, as many pixels in squares."""
     made = []
     for domain in range(sources + 1):
         count = rows // sources if domain < sources else rows
-        x, z = torch.randn(count, width).requires_grad_(), torch.randn(count, CLASSES).requires_grad_()
-        labels = torch.randint(CLASSES, (count,)) if domain < sources else None
-        days = torch.arange(4.0).expand(count, 4)
-        made.append(View(x, z, torch.randn(count, 6), domain, labels, torch.rand(count, 2), days))
+        shape = (count // SIDE**2, SIDE, SIDE) if maps else (count,)
+        x, z, inputs = (torch.randn(size, *shape).movedim(0, 1) for size in (width, CLASSES, BANDS))
+        x, z = x.contiguous().requires_grad_(), z.contiguous().requires_grad_()
+        labels = torch.randint(CLASSES, shape) if domain < sources else None
+        days = torch.arange(4.0).expand(shape[0], 4)
+        made.append(View(x, z, inputs.contiguous(), domain, labels, torch.rand(shape[0], 2), days))
     return tuple(made)
 
 
@@ -211,13 +229,13 @@ def peak(work: Callable[[], None]) -> float:
     return float(sizes.cumsum(0).max()) / 4
 
 
-def of_a_step(align: Alignment, rows: int, width: int) -> float:
+def of_a_step(align: Alignment, rows: int, width: int, maps: bool = False) -> float:
     """Numbers that the terms of one step take, forward and backward, gradients of features and logits included."""
     torch.manual_seed(0)
     sources = max(1, align.min_sources)
-    model = Linear(width)
+    model = Mapper(width) if maps else Linear(width)
     align.attach(model, Setup(width, sources, 1, CLASSES))
-    seen = views(rows, width, sources)
+    seen = views(rows, width, sources, maps)
     step = Step(model, nn.CrossEntropyLoss(), align.scope, 0.6)
 
     def work() -> None:
@@ -246,10 +264,17 @@ def test_the_memory_of_a_step_is_told(name: str) -> None:
 @pytest.mark.parametrize(("rows", "width"), [(192, 64), (384, 128)])
 @pytest.mark.parametrize("name", METHODS)
 def test_the_memory_of_a_step_is_measured(name: str, rows: int, width: int) -> None:
-    """``A step: `formula` numbers``, of n rows of the sources and m of the targets; 0 where there are no terms."""
+    """``A step: `formula` numbers``, of n rows of the sources and m of the targets; 0 where there are no terms.
+
+    Methods of images are measured on maps. There n and m are pixels, and inputs have ``bands``. What the network itself
+    takes on an extra view (of a teacher, a mixture) is told in words.
+    """
     if (formula := formula_of_a_step(name)) in ("", "0"):
         pytest.skip("told in words")
-    known: dict[str, float] = {"n": rows, "m": rows, "features": width, "classes": CLASSES}
+    align = build("method", name, **OPTIONS.get(name, {}))
+    maps = name in MAPPED or on_images(align)
+    rows *= SIDE if maps else 1  # whole images
+    known: dict[str, float] = {"n": rows, "m": rows, "features": width, "classes": CLASSES, "bands": BANDS}
     said = evaluated(formula, **known, **options(name))
-    found = of_a_step(build("method", name, **OPTIONS.get(name, {})), rows, width)
+    found = of_a_step(align, rows, width, maps)
     assert 0.7 * said < found < 1.3 * said, f"docs/methods/{name}.md says {said:.0f} numbers, measured {found:.0f}"
