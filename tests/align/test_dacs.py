@@ -167,7 +167,7 @@ def refused(source: Tensor, target: Tensor, labels: Tensor) -> None:
     model = Pixels()
     logits = torch.randn(len(target), 3, *target.shape[-2:])
     sources = (View(source, source, source, 0, labels),)
-    attached(model)(sources, (View(logits, logits, target, 1),), step(model))
+    attached(model).loss(sources, (View(logits, logits, target, 1),), step(model))
 
 
 def test_parcels_series_and_other_sizes_are_refused_with_what_to_do():
