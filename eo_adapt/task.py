@@ -104,7 +104,9 @@ class AdaptationTask(pl.LightningModule):
         views = tuple(self.view(b, i) for i, b in enumerate((*sources, *targets)))
         labelled, unlabelled = views[: len(sources)], views[len(sources) :]
         task = torch.stack([self.criterion(v.logits.float(), v.labels) for v in labelled]).mean()
-        terms = {"task": task} | self.alignment(labelled, unlabelled, step)
+        terms = {"task": task}
+        if torch.isfinite(task):  # else methods would complain of the network's features, and name no parcels
+            terms |= self.alignment(labelled, unlabelled, step)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
             raise NotFiniteError(self._not_finite(terms, batch, batch_idx))

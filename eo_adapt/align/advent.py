@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .adda import invert, tell_apart
-from .base import Alignment, Setup, Step, Views, check_number
+from .base import Alignment, Setup, Step, Views
 from .critic import Critic
+from .options import check_number
 
 
 def information(logits: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import StrongView
-from .base import Alignment, Place, Setup, Step, View, Views, check_number
+from .base import Alignment, Place, Setup, Step, View, Views
 from .gather import on_features
 from .looks import Look, looks, put
+from .options import check_number
 from .teacher import Teacher, precision_of, untracked
 
 

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .base import Alignment, Setup, Step, View, Views, check_choice, check_number
+from .base import Alignment, Setup, Step, View, Views
 from .gather import joined
+from .options import check_choice, check_number
 from .shares import reweighted
 
 Per = Literal["batch", "image"]

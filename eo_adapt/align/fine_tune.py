@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .base import Alignment, Labelled, Step
-from .meta import head_of, learn, trained
+from .meta import check_shots, head_of, learn, trained
 from .options import check_number
 
 
@@ -40,16 +40,7 @@ class FineTune(Alignment):
         Raises:
             ValueError: If there is no target, or one has no labelled sample. Nothing is learnt then.
         """
-        if not shots:
-            raise ValueError(
-                "fine_tune learns from labelled target samples and was given no target (see shift.targets)"
-            )
-        for domain, (_, labels) in shots.items():
-            if not (labels >= 0).any():
-                raise ValueError(
-                    f"fine_tune was given {len(labels)} samples of domain {domain} and none of them has a label; give "
-                    "at least one labelled sample of each target (shift.target_labels=<labelled samples a class>)"
-                )
+        check_shots(type(self).__name__, shots)
         learning = head_of(model, shots, step) if self.head_only else list(trained(model).values())
         model.train(not self.head_only)
         learn(model, shots, step, torch.optim.Adam(learning, self.lr), self.steps, self.batch_size)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Alignment, Labelled, Step, View, Views
-from .meta import Weights, descend, halves, learn, logits_of, risks, take, trained
+from .meta import Weights, check_shots, descend, halves, learn, logits_of, risks, take, trained
 from .options import check_number
 from .shapes import labels_of
 
@@ -80,6 +80,12 @@ class FOMAML(Alignment):
             return step.criterion(logits_of(step.model, weights, query), asked)
 
     def tune(self, model: nn.Module, shots: Mapping[int, Labelled], step: Step) -> None:
+        """Take the inner steps on the targets' samples.
+
+        Raises:
+            ValueError: If there is no target, or one has no labelled sample. Nothing is learnt then.
+        """
+        check_shots(type(self).__name__, shots)
         learning = self.tuned(model, shots, step)
         model.train()
         learn(model, shots, step, torch.optim.SGD(learning, self.inner_lr), self.tune_steps, self.batch_size)

@@ -127,6 +127,23 @@ def _leaves(output: Tensor) -> set[Tensor]:
     return found
 
 
+def check_shots(name: str, shots: Mapping[int, Labelled]) -> None:
+    """Refuse to learn from nothing.
+
+    Args:
+        name: Of the method, for the message.
+        shots: Number of each target domain -> (inputs, labels).
+    """
+    if not shots:
+        raise ValueError(f"{name} learns from labelled target samples and was given no target (see shift.targets)")
+    for domain, (_, labels) in shots.items():
+        if not (labels >= 0).any():
+            raise ValueError(
+                f"{name} was given {len(labels)} samples of domain {domain} and none of them has a label; give at "
+                "least one labelled sample of each target (shift.target_labels=<labelled samples a class>)"
+            )
+
+
 @torch.enable_grad()
 def learn(
     model: nn.Module, shots: Mapping[int, Labelled], step: Step, optimizer: Optimizer, steps: int, rows: int

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment import StrongView
-from .base import Alignment, Place, Setup, Step, View, Views, check_number
+from .base import Alignment, Place, Setup, Step, View, Views
 from .dacs import images_of, judged
 from .looks import Look, band_moments, put
+from .options import check_number
 from .teacher import Teacher, precision_of, untracked
 
 

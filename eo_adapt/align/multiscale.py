@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import check_number
 from .looks import Look, looks, put
+from .options import check_number
 
 POOLED = 32  # how often networks halve a side, multiplied: most take sides that are a multiple of this
 

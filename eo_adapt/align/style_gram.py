@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import PAIRS, Alignment, Pairing, Step, Views, check_choice, pairs
+from .base import PAIRS, Alignment, Pairing, Step, Views, pairs
+from .options import check_choice
 
 
 def gram(x: Tensor) -> Tensor:

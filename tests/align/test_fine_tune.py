@@ -1,6 +1,7 @@
 """Fine-tuning: what moves, what does not, and that a few labels of a turned target help."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from sources import Net, accuracy, coloured, step_of, train
 from torch import nn
 
 from eo_adapt.align import Setup, View
+from eo_adapt.align.anil import ANIL
 from eo_adapt.align.fine_tune import FineTune
+from eo_adapt.align.fomaml import FOMAML
 from eo_adapt.align.stack import Stack
 
 
@@ -73,11 +76,11 @@ def test_impossible_options_are_refused(option):
         FineTune(**option)
 
 
-@pytest.mark.parametrize("head_only", [False, True])
-def test_nothing_to_learn_from_is_refused(head_only):
+@pytest.mark.parametrize("make", [FineTune, partial(FineTune, head_only=True), FOMAML, ANIL])
+def test_nothing_to_learn_from_is_refused(make):
     x, y = coloured(12, 0.1, 0)
     torch.manual_seed(0)
-    model, align = Normed().eval(), FineTune(steps=3, head_only=head_only)
+    model, align = Normed().eval(), make()
     before = copy.deepcopy(model.state_dict())
     for shots, said in (
         ({}, r"was given no target \(see shift\.targets\)"),
@@ -87,7 +90,7 @@ def test_nothing_to_learn_from_is_refused(head_only):
             r"12 samples of domain 1 .*shift\.target_labels=<labelled samples a class>",
         ),
     ):
-        with pytest.raises(ValueError, match=f"fine_tune .*{said}"):
+        with pytest.raises(ValueError, match=f"{type(align).__name__} .*{said}"):
             align.tune(model, shots, step_of(model))
         assert not model.training
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

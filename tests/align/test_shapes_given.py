@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -91,7 +90,8 @@ def test_a_label_that_is_no_class_is_refused(name: str, maps: bool) -> None:
     labels = second.labels.clone()
     labels.view(-1)[-1] = 255
     said = refused(bench, (first, replace(second, labels=labels), target))
-    assert re.match(rf"{name_of(name, True)} got label 255 in source domain 1, but its logits have {CLASSES} classes: ", said)
+    start = f"{name_of(name, True)} got label 255 in source domain 1, but its logits have {CLASSES} classes: "
+    assert said.startswith(start)
     assert f"0 to {CLASSES - 1}, and negative where unknown" in said
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ...align.base import check_choice
+from ...align.options import check_choice
 from ...types import Shift
 from ..datamodule import DomainDataModule
 from ..legend import UNKNOWN, Kind, Legend
