@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,26 @@ class Header:
     width: int
     crs: Any
     transform: Any
+
+    def assuming(self, crs: str) -> Header:
+        """The same in ``crs``, where the file is georeferenced (by a world file, say) but states no CRS."""
+        import rasterio
+
+        if self.crs is not None or tuple(self.transform)[:6] == (1.0, 0.0, 0.0, 0.0, 1.0, 0.0):
+            return self
+        return replace(self, crs=rasterio.CRS.from_user_input(crs))
+
+    def windows(self, size: int) -> Iterator[tuple[int, int, Window | None]]:
+        """Number of row and column of each window of ``size`` pixels, and the window; None where the image is one.
+
+        Windows at the lower and right edge are smaller; size 0 = no windows.
+        """
+        if not size or (self.height <= size and self.width <= size):
+            yield 0, 0, None
+            return
+        for row, top in enumerate(range(0, self.height, size)):
+            for column, left in enumerate(range(0, self.width, size)):
+                yield row, column, (top, left, min(size, self.height - top), min(size, self.width - left))
 
     def place(self, window: Window | None = None, crs: str = "") -> Place:
         """Where a window lies.

@@ -21,6 +21,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, get_args
 
+from ..scenes.colour_codes import check_codes
 from ..scenes.records import Classes, Imagery, Raster, Scene, Vectors, Window
 from .files import need
 from .parcel_spec import build
@@ -53,6 +54,7 @@ class SceneFolder:
         rename: Column -> {value -> value to use}.
         ignored: Ids in masks that are no class.
         colours: Class name -> ``#rrggbb``.
+        codes: ``#rrggbb`` -> id, where masks are drawn in colours; {} = masks hold ids.
         window: Cut images into windows of so many pixels; those at the lower and right edge are smaller. 0 = whole
             images. Templates of key and zone may then use ``{row}`` and ``{column}``, the number of the window; keys
             without them get it appended.
@@ -71,6 +73,7 @@ class SceneFolder:
     rename: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     ignored: tuple[int, ...] = ()
     colours: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, int] = field(default_factory=dict)
     window: int = 0
     crs: str = ""
 
@@ -102,6 +105,7 @@ class SceneFolder:
             )
         if isinstance(self.mask, Mapping) and {"path", "column"} - set(self.mask):
             raise ValueError(f"a mask of vectors is a mapping of path, column and layer; got {dict(self.mask)}")
+        check_codes(self.codes, {*self.names, *self.ignored})
         known = {*re.compile(self.path).groupindex, *WINDOW}
         if self.table is None and (odd := set(self._used()) - known):
             raise ValueError(f"templates use {sorted(odd)}; the path's groups are {sorted(known - set(WINDOW))}")
@@ -120,7 +124,7 @@ class SceneFolder:
     @property
     def classes(self) -> Classes:
         """What the numbers in masks mean."""
-        return Classes(self.names, frozenset(self.ignored), dict(self.colours))
+        return Classes(self.names, frozenset(self.ignored), dict(self.colours), dict(self.codes))
 
     def read(self, root: Path) -> Iterator[Scene]:
         """Yield the images, or their windows, by path.
@@ -139,7 +143,7 @@ class SceneFolder:
             name = path.relative_to(root).as_posix()
             facts = self._facts(name, rows)
             about = header(path)
-            for row, column, window in _windows(about, self.window):
+            for row, column, window in about.windows(self.window):
                 yield self._scene(root, name, facts.and_(row=row, column=column), about, window)
 
     def _facts(self, name: str, rows: Mapping[str, Mapping[str, str]]) -> Facts:
@@ -188,16 +192,6 @@ class SceneFolder:
         if vector:
             return Vectors(path, str(vector["column"]), str(vector.get("layer", "")))
         return Raster(path, window)
-
-
-def _windows(about: Header, size: int) -> Iterator[tuple[int, int, Window | None]]:
-    """Number of row and column of each window, and the window; None where the whole image is one."""
-    if not size or (about.height <= size and about.width <= size):
-        yield 0, 0, None
-        return
-    for row, top in enumerate(range(0, about.height, size)):
-        for column, left in enumerate(range(0, about.width, size)):
-            yield row, column, (top, left, min(size, about.height - top), min(size, about.width - left))
 
 
 def _year(text: str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Masks -> class numbers, by name: id of the publisher -> class name -> position in a legend."""
+"""Masks -> class numbers, by name: (colour ->) id of the publisher -> class name -> position in a legend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .raster import Grid, grid_of, read_band
+from .colour_codes import decode
+from .raster import Grid, grid_of, read_band, read_colours
 from .records import Classes, Raster, Vectors, Window
 
 UNKNOWN = 255  # in maps of 8-bit labels: no class, or none of the legend
@@ -109,9 +110,12 @@ def read_labels(
         remap: Ids -> class numbers.
         part: First row, first column, height, width within the patch; None = all of it.
     """
-    if isinstance(mask, Raster):
-        return remap(*read_band(root, mask, part), root / mask.path)
-    return _burn(root, mask, grid_of(root, image), remap, part)
+    if not isinstance(mask, Raster):
+        return _burn(root, mask, grid_of(root, image), remap, part)
+    path, codes = root / mask.path, remap.classes.codes
+    if codes:  # a nodata value of one band says nothing of a colour
+        return remap(decode(read_colours(root, mask, part), codes, path), None, path)
+    return remap(*read_band(root, mask, part), path)
 
 
 def _burn(root: Path, mask: Vectors, grid: Grid, remap: Remap, part: Window | None) -> np.ndarray:

@@ -115,6 +115,22 @@ def read_band(root: Path, raster: Raster, part: Window | None = None) -> tuple[n
         return file.read((raster.bands or (1,))[0], window=_cut(raster.window, part)), file.nodata
 
 
+def read_colours(root: Path, raster: Raster, part: Window | None = None) -> np.ndarray:
+    """Red, green and blue of a mask drawn in colours, (3, H, W), as they are stored.
+
+    Raises:
+        ValueError: If the file has fewer bands.
+    """
+    numbers = raster.bands or (1, 2, 3)
+    with opened(root / raster.path) as file:
+        if len(numbers) != 3 or file.count < max(numbers):
+            raise ValueError(
+                f"{root / raster.path} has {file.count} bands, of which {list(numbers)} should be red, green and blue: "
+                "masks drawn in colours have three. Leave the reader's codes out if masks hold ids"
+            )
+        return file.read(numbers, window=_cut(raster.window, part))
+
+
 def _cut(window: Window | None, part: Window | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
     if part is None and window is None:
         return None

@@ -70,7 +70,8 @@ class Scene:
     Attributes:
         key: Patch id, unique in the data set, e.g. ``"IMG_000826"``.
         images: Sensor name -> where its pixels lie. All share the footprint; they may differ in pixel size.
-        mask: Class ids on the grid of the first sensor, or polygons; None = not labelled.
+        mask: Class ids, or colours that stand for them, on the grid of the first sensor, or polygons; None = not
+            labelled.
         lon: Longitude of the centre, degrees WGS 84; nan where the place is not known.
         lat: Latitude of the centre, degrees WGS 84.
         x: Centre in metres of ``crs``; nan where the place is not known.
@@ -112,11 +113,14 @@ class Classes:
         names: Id -> class name. A mask value that is not listed and not ignored is an error.
         ignored: Ids that are no class (no data, void).
         colours: Class name -> ``#rrggbb``, where the publisher has them.
+        codes: ``#rrggbb`` in the masks -> id, where masks are drawn in colours (red, green and blue are the first three
+            bands, or those of :attr:`Raster.bands`); a colour that is not listed is an error. {} = masks hold ids.
     """
 
     names: Mapping[int, str]
     ignored: frozenset[int] = frozenset()
     colours: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, int] = field(default_factory=dict)
 
 
 class SceneReader(Protocol):

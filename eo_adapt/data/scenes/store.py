@@ -56,7 +56,7 @@ class SceneStore(Prepared):
         }
         spec = self.about["classes"]
         names = {int(number): name for number, name in spec["names"].items()}
-        self.classes = Classes(names, frozenset(spec["ignored"]), spec["colours"])
+        self.classes = Classes(names, frozenset(spec["ignored"]), spec["colours"], spec.get("codes", {}))
         self.names: tuple[str, ...] = tuple(self.about["names"])
         self.first = next(iter(self.sensors))
         self.keep = False  # decoded patches in memory

@@ -92,6 +92,7 @@ def write_scenes(
                 "names": {str(number): name for number, name in classes.names.items()},
                 "ignored": sorted(classes.ignored),
                 "colours": dict(classes.colours),
+                **({"codes": dict(classes.codes)} if classes.codes else {}),
             },
             "about": dict(about or {}),
             "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},

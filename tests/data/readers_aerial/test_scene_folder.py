@@ -79,10 +79,8 @@ def test_sensors_and_classes(folder: Path) -> None:
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20))
 @settings(max_examples=40, deadline=None)
 def test_windows_cover_each_pixel_once(height: int, width: int, size: int) -> None:
-    from eo_adapt.data.readers.scene_folder import _windows
-
     seen = np.zeros((height, width), int)
-    for row, column, window in _windows(Header(height, width, None, None), size):
+    for row, column, window in Header(height, width, None, None).windows(size):
         top, left, h, w = window or (0, 0, height, width)
         assert (top, left) == (row * size, column * size)
         assert max(h, w) <= size
