@@ -1,7 +1,8 @@
-"""Land cover by name: LoveDA's seven classes, LoveCS's four, and one legend that FLAIR and LoveDA share.
+"""Land cover by name: LoveDA's seven classes, LoveCS's four, ISPRS's six, and a legend that these and FLAIR share.
 
 Sources: Wang et al. 2021 (LoveDA, NeurIPS Datasets and Benchmarks, arXiv:2110.08733), Wang et al. 2022 (LoveCS, ISPRS
-Journal of Photogrammetry and Remote Sensing 188). Where a class is not named in a legend it is ignored.
+Journal of Photogrammetry and Remote Sensing 188), Rottensteiner et al. 2012 (ISPRS Annals I-3; colours of the 2D
+semantic labelling contest). Where a class is not named in a legend it is ignored.
 """
 
 from __future__ import annotations
@@ -34,6 +35,45 @@ LOVEDA_LEGENDS: Mapping[str, Mapping[str, str]] = {
         "agriculture": "low vegetation",
     },
 }
+
+ISPRS_COLOURS: Mapping[str, str] = {  # masks are drawn in these
+    "impervious surface": "#ffffff",
+    "building": "#0000ff",
+    "low vegetation": "#00ffff",
+    "tree": "#00ff00",
+    "car": "#ffff00",
+    "clutter": "#ff0000",
+}
+ISPRS_BOUNDARY = "#000000"  # of masks whose object boundaries are taken out
+ISPRS_LEGENDS: Mapping[str, Mapping[str, str]] = {
+    "isprs6": {name: name for name in ISPRS_COLOURS},
+    "isprs5": {name: name for name in ISPRS_COLOURS if name != "clutter"},
+    "land_cover": {
+        "impervious surface": "sealed",
+        "building": "building",
+        "low vegetation": "low vegetation",
+        "tree": "woody",
+    },
+}
+
+
+def isprs_classes(legend: str = "isprs6") -> Classes:
+    """What the colours in ISPRS masks mean; ids 1..6 are ours, in the publisher's order, 0 is a boundary.
+
+    Args:
+        legend: ``isprs6``, ``isprs5`` (clutter ignored, as most papers score) or ``land_cover`` (cars and clutter
+            ignored).
+
+    Raises:
+        LookupError: If there is no such legend.
+    """
+    remap = known(legend, ISPRS_LEGENDS, "legend")
+    ids = {name: number for number, name in enumerate(ISPRS_COLOURS, start=1)}
+    colours = dict(LAND_COVER_COLOURS) if legend == "land_cover" else ISPRS_COLOURS
+    names = {ids[name]: new for name, new in remap.items()}
+    shown = {name: colours[name] for name in names.values()}
+    codes = {ISPRS_BOUNDARY: 0, **{colour: ids[name] for name, colour in ISPRS_COLOURS.items()}}
+    return Classes(names, frozenset({0, *ids.values()}) - frozenset(names), shown, codes)
 
 
 def loveda_classes(legend: str = "loveda7") -> Classes:
