@@ -1,11 +1,16 @@
-"""FLAIR#1: aerial images of France, 0.2 m, five bands, 19 classes (Garioud et al. 2022, arXiv:2211.12979).
+"""FLAIR#1 and #2: aerial images of France, 0.2 m, five bands, 19 classes (Garioud et al. 2022, arXiv:2211.12979).
 
-Raw layout::
+Raw layout of FLAIR#1::
 
     <root>/flair_aerial_train/D004_2021/Z10_AU/img/IMG_000826.tif    uint8 (5, 512, 512): R, G, B, NIR, elevation
     <root>/flair_labels_train/D004_2021/Z10_AU/msk/MSK_000826.tif    uint8 (512, 512), 1..19
     <root>/flair_1_aerial_test, <root>/flair_1_labels_test           the same
     <root>/flair_aerial_metadata.json            {"IMG_000826": {domain, zone, patch_centroid_x, date, camera, ...}}
+
+FLAIR#2 (Garioud et al. 2023, arXiv:2310.13336) has the same aerial images in training and other test departments, in
+``flair_2_aerial_test`` and ``flair_2_labels_test``; :class:`Flair2`. Its Sentinel-2 superpatches (``flair_sen_train``,
+``flair_2_sen_test``) and the json of where patches lie in them (``flair-2_centroids_sp_to_patch.json``) are not read: a
+store of images holds no series yet.
 
 ``D004_2021`` is department and year, ``Z10_AU`` a zone of neighbouring patches. Elevation is height above ground in
 steps of 0.2 m. Coordinates are EPSG:2154.
@@ -29,13 +34,11 @@ from .files import damaged, need
 from .places import header
 
 CRS, GSD = "EPSG:2154", 0.2
-SOURCE, METADATA = "FLAIR#1 (https://ignf.github.io/FLAIR)", "flair_aerial_metadata.json"
-PARTS: Mapping[str, str] = {
-    "flair_aerial_train": "flair_labels_train",
-    "flair_1_aerial_test": "flair_1_labels_test",
-}
+SOURCE, METADATA = "FLAIR#1 or FLAIR#2 (https://ignf.github.io/FLAIR)", "flair_aerial_metadata.json"
+TRAIN = {"flair_aerial_train": "flair_labels_train"}
+PARTS: Mapping[str, str] = {**TRAIN, "flair_1_aerial_test": "flair_1_labels_test"}
+PARTS2: Mapping[str, str] = {**TRAIN, "flair_2_aerial_test": "flair_2_labels_test"}
 BANDS = ("red", "green", "blue", "nir", "elevation")
-TEST_DEPARTMENTS = frozenset(name for name, part in SPLITS["flair1"].items() if part == "test")
 PLACE = re.compile(r"(?P<department>D\d{3})_(?P<year>\d{4})")
 NUMBER = re.compile(r"[A-Z]+_(\d+)")
 
@@ -111,6 +114,14 @@ class Flair1:
                 x, y, gsd = _place(path)
                 entry = {"patch_centroid_x": x, "patch_centroid_y": y, **entry}
             yield patch_scene(image, mask if labelled else "", entry, gsd, self.bands, self.splits)
+
+
+@dataclass(frozen=True)
+class Flair2(Flair1):
+    """Reads the aerial patches of FLAIR#2; only the folders and the test departments differ. See :class:`Flair1`."""
+
+    parts: Mapping[str, str] = field(default_factory=lambda: PARTS2)
+    splits: str = "flair2"
 
 
 def patch_scene(

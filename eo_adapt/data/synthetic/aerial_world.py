@@ -1,4 +1,4 @@
-"""Made-up aerial images and land cover in the raw layout of FLAIR#1; see :mod:`eo_adapt.data.readers.flair1`."""
+"""Made-up aerial images and land cover in the raw layout of FLAIR#1 or #2; see :mod:`eo_adapt.data.readers.flair1`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..readers.flair1 import (
-    CRS,
-    METADATA,
-    PARTS,
-    TEST_DEPARTMENTS,
-    patch_scene,
-)
+from ..readers.flair1 import BANDS, CRS, METADATA, PARTS, PARTS2, patch_scene
+from ..scenes.flair_splits import SPLITS
 from ..scenes.records import Scene
 from .aerial_departments import DEPARTMENTS, Department, grain, light, shares
 from .aerial_land import PARCEL, Land, Painter
@@ -28,6 +23,7 @@ LETTERS = {"meadow": "N", "field": "A", "vineyard": "A", "soil": "N", "forest": 
 FIRST_TEST = 61_713  # number of the first test patch of FLAIR#1
 SPACING = 3_000.0  # metres between zones
 SECOND = {"rgb40_aerial_train": "rgb40_labels_train", "rgb40_aerial_test": "rgb40_labels_test"}
+RELEASES = {"flair1": PARTS, "flair2": PARTS2}
 SECOND_METADATA = "rgb40_aerial_metadata.json"
 SECOND_CAMERA = Camera((0.85, 1.05, 1.15, 1.0), 0.08)
 
@@ -66,6 +62,7 @@ class AerialWorld:
         texture: 0..1: own rows, crowns, roofs, roughness and blur.
         second: Whether to write a second sensor, too: R, G, B at 0.4 m, by another camera, with masks of its own.
         compress: Of the GeoTIFF files: ``deflate`` or ``none``.
+        release: Whose folders: ``flair1`` or ``flair2``.
     """
 
     departments: Sequence[str] = tuple(DEPARTMENTS)
@@ -78,6 +75,7 @@ class AerialWorld:
     texture: float = 1.0
     second: bool = False
     compress: str = "deflate"
+    release: str = "flair1"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "departments", tuple(self.departments))
@@ -93,6 +91,8 @@ class AerialWorld:
                 raise ValueError(f"{name} lies between 0 (departments alike) and 1; got {getattr(self, name)}")
         if self.compress not in ("deflate", "none"):
             raise ValueError(f"compress is deflate or none; got {self.compress!r}")
+        if self.release not in RELEASES:
+            raise ValueError(f"release is one of {list(RELEASES)}; got {self.release!r}")
 
     def write(self, root: Path) -> None:
         """Write all files below ``root``."""
@@ -104,9 +104,9 @@ class AerialWorld:
         metadata: dict[str, Any] = {}
         first = {False: 1, True: FIRST_TEST}
         for name in sorted(self.departments):
-            test = name.split("_")[0] in TEST_DEPARTMENTS
+            test = SPLITS[self.release].get(name.split("_")[0]) == "test"
             for patch in self.patches(name, first[test]):
-                folders = list(PARTS.items())[test]
+                folders = list(RELEASES[self.release].items())[test]
                 image, mask = _paths(folders, patch, "IMG")
                 _write(root / image, patch.image, patch.about, GSD, self.compress)
                 _write(root / mask, patch.mask[None], patch.about, GSD, self.compress)
@@ -115,7 +115,7 @@ class AerialWorld:
                     _write(root / image2, patch.coarse, patch.about, 2 * GSD, self.compress)
                     _write(root / mask2, patch.mask[None, 1::2, 1::2], patch.about, 2 * GSD, self.compress)
                 metadata[f"IMG_{patch.number:06d}"] = patch.about
-                known.append(patch_scene(image, mask, patch.about, GSD))
+                known.append(patch_scene(image, mask, patch.about, GSD, BANDS, self.release))
             first[test] += self.zones * self.grid**2
         (Path(root) / METADATA).write_text(json.dumps(metadata))
         if self.second:
