@@ -24,7 +24,7 @@ from pathlib import Path
 from ..scenes.land_cover import isprs_classes
 from ..scenes.records import Classes, Imagery, Raster, Scene
 from .files import need
-from .places import Header, header
+from .places import Header, check_windows, header
 
 SOURCE = "ISPRS 2D semantic labelling (https://www.isprs.org/education/benchmarks/UrbanSemLab)"
 BANDS = ("nir", "red", "green")  # what both cities have
@@ -103,6 +103,8 @@ class Isprs:
         legend: ``isprs6`` | ``isprs5`` | ``land_cover``; see :mod:`eo_adapt.data.scenes.land_cover`.
         window: Tiles are cut into windows of so many pixels; those at the lower and right edge are smaller. 0 = whole
             tiles.
+        multiple: What is over at the lower and right edge of a tile beyond a multiple of so many pixels is left out,
+            since networks take sides that are multiples, mostly of 32. 1 = nothing is.
         skip: Tiles to leave out, as ``Potsdam/7_10``, whose mask is known to be wrong.
     """
 
@@ -112,6 +114,7 @@ class Isprs:
     boundaries: bool = True
     legend: str = "isprs6"
     window: int = 512
+    multiple: int = 32
     skip: Sequence[str] = ("Potsdam/7_10",)
 
     def __post_init__(self) -> None:
@@ -122,8 +125,7 @@ class Isprs:
             raise ValueError(f"cities are {list(CITIES)}; got {list(self.cities)}, of which {odd} are none")
         if self.ortho not in ORTHOS:
             raise ValueError(f"ortho is one of {list(ORTHOS)}; got {self.ortho!r}")
-        if self.window < 0:
-            raise ValueError(f"window is a number of pixels, 0 = whole tiles; got {self.window}")
+        check_windows(self.window, self.multiple)
         for city in self.cities:
             lacking = [band for band in self.bands if band not in self._bands(city)]
             if lacking or not self.bands:
@@ -172,8 +174,8 @@ class Isprs:
                 need(root / mask, f"the mask of {tiles[tile]}, or name the tile in the reader's skip")
             place = header(root / tiles[tile]).assuming(about.crs)
             numbers = tuple(self._bands(city).index(band) + 1 for band in self.bands)
-            for row, column, window in place.windows(self.window):
-                key = f"{city}-{tile}" + (f"-{row}-{column}" if window else "")
+            for row, column, window in place.windows(self.window, self.multiple):
+                key = f"{city}-{tile}" + (f"-{row}-{column}" if self.window else "")
                 image = Raster(tiles[tile], window, numbers)
                 yield self._scene(city, tile, key, image, mask if labelled else "", place)
 

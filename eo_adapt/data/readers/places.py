@@ -59,17 +59,19 @@ class Header:
             return self
         return replace(self, crs=rasterio.CRS.from_user_input(crs))
 
-    def windows(self, size: int) -> Iterator[tuple[int, int, Window | None]]:
-        """Number of row and column of each window of ``size`` pixels, and the window; None where the image is one.
+    def windows(self, size: int, multiple: int = 1) -> Iterator[tuple[int, int, Window | None]]:
+        """Number of row and column of each window, and the window; None where it is the whole image.
 
-        Windows at the lower and right edge are smaller; size 0 = no windows.
+        Args:
+            size: Pixels; windows at the lower and right edge are smaller. 0 = one window.
+            multiple: What is over at the lower and right edge beyond a multiple of so many pixels is left out.
         """
-        if not size or (self.height <= size and self.width <= size):
-            yield 0, 0, None
-            return
-        for row, top in enumerate(range(0, self.height, size)):
-            for column, left in enumerate(range(0, self.width, size)):
-                yield row, column, (top, left, min(size, self.height - top), min(size, self.width - left))
+        height, width = (n // multiple * multiple or n for n in (self.height, self.width))
+        step = size or max(height, width)
+        for row, top in enumerate(range(0, height, step)):
+            for column, left in enumerate(range(0, width, step)):
+                cut = (top, left, min(step, height - top), min(step, width - left))
+                yield row, column, None if cut == (0, 0, self.height, self.width) else cut
 
     def place(self, window: Window | None = None, crs: str = "") -> Place:
         """Where a window lies.
@@ -93,6 +95,19 @@ class Header:
         xs, ys = _warp(self.crs, name, east, north)
         steps = [math.hypot(xs[i] - xs[0], ys[i] - ys[0]) for i in (1, 2)]
         return Place(lon, lat, xs[0], ys[0], name, round(math.sqrt(steps[0] * steps[1]), 6))
+
+
+def check_windows(window: int, multiple: int) -> None:
+    """Make sure that windows of ``window`` pixels, cut to multiples of ``multiple``, make sense.
+
+    Raises:
+        ValueError: If not.
+    """
+    if window < 0 or multiple < 1 or window % multiple:
+        raise ValueError(
+            f"window is a number of pixels (0 = whole images) and a multiple of the option multiple (1 = no pixel is "
+            f"left out); got window={window}, multiple={multiple}"
+        )
 
 
 def header(path: Path) -> Header:

@@ -25,7 +25,7 @@ from ..scenes.colour_codes import check_codes
 from ..scenes.records import Classes, Imagery, Raster, Scene, Vectors, Window
 from .files import need
 from .parcel_spec import build
-from .places import Header, header
+from .places import Header, check_windows, header
 from .scene_spec import Facts, Numbered, Table
 
 Missing = Literal["error", "unlabelled"]
@@ -58,6 +58,8 @@ class SceneFolder:
         window: Cut images into windows of so many pixels; those at the lower and right edge are smaller. 0 = whole
             images. Templates of key and zone may then use ``{row}`` and ``{column}``, the number of the window; keys
             without them get it appended.
+        multiple: What is over at the lower and right edge of an image beyond a multiple of so many pixels is left out,
+            since networks take sides that are multiples, mostly of 32. 1 = nothing is.
         crs: Projected CRS of x and y; "" = the file's own where it counts metres, else the UTM zone of the image.
     """
 
@@ -75,6 +77,7 @@ class SceneFolder:
     colours: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, int] = field(default_factory=dict)
     window: int = 0
+    multiple: int = 1
     crs: str = ""
 
     def __post_init__(self) -> None:
@@ -98,10 +101,11 @@ class SceneFolder:
                 f"imagery names the sensor that images finds, then those of others; got {list(self.imagery)} and "
                 f"{list(self.others)}"
             )
-        if self.window < 0 or (self.window and self.others):
+        check_windows(self.window, self.multiple)
+        if (self.window or self.multiple > 1) and self.others:
             raise ValueError(
-                f"window is a number of pixels, 0 = whole images, and cuts images of one sensor only; got "
-                f"{self.window} and sensors {list(self.imagery)}"
+                f"window and multiple cut images of one sensor only; got window={self.window}, "
+                f"multiple={self.multiple} and sensors {list(self.imagery)}"
             )
         if isinstance(self.mask, Mapping) and {"path", "column"} - set(self.mask):
             raise ValueError(f"a mask of vectors is a mapping of path, column and layer; got {dict(self.mask)}")
@@ -143,7 +147,7 @@ class SceneFolder:
             name = path.relative_to(root).as_posix()
             facts = self._facts(name, rows)
             about = header(path)
-            for row, column, window in about.windows(self.window):
+            for row, column, window in about.windows(self.window, self.multiple):
                 yield self._scene(root, name, facts.and_(row=row, column=column), about, window)
 
     def _facts(self, name: str, rows: Mapping[str, Mapping[str, str]]) -> Facts:
@@ -159,7 +163,7 @@ class SceneFolder:
         values = {what: facts.fill(template) for what, template in self.columns.items()}
         for what, new in self.rename.items():
             values[what] = new.get(values.get(what, ""), values.get(what, ""))
-        if window and not set(WINDOW) & {n for _, n, _, _ in Formatter().parse(self.columns["key"])}:
+        if self.window and window and not set(WINDOW) & {n for _, n, _, _ in Formatter().parse(self.columns["key"])}:
             values["key"] = f"{values['key']}-{facts.fill('{row}-{column}')}"
         place = about.place(window, self.crs)
         first = next(iter(self.imagery))

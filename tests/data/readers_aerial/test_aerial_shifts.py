@@ -12,7 +12,9 @@ from eo_adapt.registry import config, instantiate, names
 from eo_adapt.types import Shift
 
 REAL = Path(__file__).parents[3] / "../shared/data"
-SHIFTS = [name for name in names("shift") if name.split("_")[0] in ("flair", "loveda", "vhr", "floods")]
+SHIFTS = [
+    name for name in names("shift") if name.split("_")[0] in ("flair", "flair2", "isprs", "loveda", "vhr", "floods")
+]
 
 
 @pytest.mark.parametrize("name", SHIFTS)
@@ -35,16 +37,28 @@ def test_flair_domains() -> None:
     assert Recipe.load("flair1").reader | {"splits": "uda_nas"} == Recipe.load("flair1_uda_nas").reader
 
 
-@pytest.mark.parametrize("name", ["loveda", "flair1"])
+SMALL = {"zones": 1, "grid": 1, "size": 16}
+LESS = {  # recipe -> generator's knobs, scenes, shift
+    "loveda": ({"images": 1, "size": 64}, 4, "loveda_urban_to_rural"),
+    "flair1": (SMALL, 6, ""),
+    "flair2": (SMALL, 6, "flair2_test"),
+    "flair_hub": (SMALL, 6, "flair_hub_fold1"),
+    "isprs": ({"size": 64}, 11, "isprs_potsdam_to_vaihingen"),
+}
+
+
+@pytest.mark.parametrize("name", LESS)
 def test_recipes_read_what_their_generators_write(name: str, tmp_path: Path) -> None:
+    less, scenes, of = LESS[name]
     recipe = Recipe.load(name)
-    less = {"loveda": {"images": 1, "size": 64}, "flair1": {"zones": 1, "grid": 1, "size": 16}}[name]
     make({**recipe.synthetic, **less}).write(tmp_path)
     found = list(make(recipe.reader).read(tmp_path))
-    assert len(found) == {"loveda": 4, "flair1": 6}[name]
-    if name == "loveda":
-        shift: Shift = instantiate(config("shift=loveda_urban_to_rural").shift)
-        assert {s.region for s in found} == {str(d.select["region"]) for d in shift.domains}
+    assert len(found) == scenes
+    if of:
+        shift: Shift = instantiate(config(f"shift={of}").shift)
+        for domain in shift.domains:
+            ((column, wanted),) = domain.select.items()
+            assert {getattr(s, column) for s in found} & set([wanted] if isinstance(wanted, str) else wanted)
 
 
 @pytest.mark.skipif(not (REAL / "sen1floods11").is_dir(), reason="no ../shared/data")

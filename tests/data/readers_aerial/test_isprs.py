@@ -39,7 +39,7 @@ def copy(world: World, tmp_path: Path) -> Path:
 
 
 def store_of(out: Path, root: Path, **changes: Any) -> SceneStore:
-    reader = Isprs(**changes)
+    reader = Isprs(**{"multiple": 1, **changes})
     write_scenes(out, "isprs", root, reader.read(root), reader.sensors, reader.classes)
     return SceneStore(out)
 
@@ -71,7 +71,7 @@ def test_published_names(world: World) -> None:
 
 
 def test_tiles_and_windows(world: World) -> None:
-    found = list(Isprs(window=40).read(world[0]))
+    found = list(Isprs(window=40, multiple=1).read(world[0]))
     tiles = by_tile(found)
     assert list(tiles) == [*(f"Potsdam/{n}" for n in ("2_10", "2_11", "2_13", "2_14", "3_10")),
                            *(f"Vaihingen/{n}" for n in ("1", "2", "3", "4", "5", "30"))]  # fmt: skip
@@ -88,10 +88,26 @@ def test_tiles_and_windows(world: World) -> None:
             covered[top : top + height, left : left + width] += 1
         assert (covered == (f"{city}/{name}" != "Potsdam/7_10")).all()
     assert {s.gsd for s in found if s.region == "Vaihingen"} == {0.09}
-    whole = list(Isprs(window=0).read(world[0]))
+    whole = list(Isprs(window=0, multiple=1).read(world[0]))
     assert whole[0].key == "Potsdam-2_10"
     assert whole[0].images["aerial"].window is None
-    assert "Potsdam-7_10" in {s.key for s in Isprs(window=0, skip=()).read(world[0])}
+    assert "Potsdam-7_10" in {s.key for s in Isprs(window=0, multiple=1, skip=()).read(world[0])}
+
+
+def test_sides_are_multiples(world: World) -> None:
+    found = list(Isprs(window=64).read(world[0]))
+    for zone, windows in by_tile(found).items():
+        height, width = world[1][zone.split("/")[0], zone.split("/")[1]].ids.shape
+        cuts = [s.images["aerial"].window or (0, 0, height, width) for s in windows]
+        assert all(h % 32 == 0 and w % 32 == 0 for _, _, h, w in cuts)
+        assert max(left + w for _, left, _, w in cuts) == width // 32 * 32
+        assert sum(h * w for _, _, h, w in cuts) == (height // 32 * 32) * (width // 32 * 32)
+        assert [s.mask.window for s in windows] == [s.images["aerial"].window for s in windows]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="got window=100, multiple=32"):
+        Isprs(window=100)
+    whole = {s.zone: s.images["aerial"].window for s in Isprs(window=0).read(world[0])}
+    assert whole["Potsdam/2_10"] is None
+    assert whole["Vaihingen/3"] == (0, 0, 96, 64)
 
 
 def test_the_contests_tiles(world: World) -> None:
@@ -154,14 +170,14 @@ def test_other_orthophotos_and_bands(world: World, tmp_path: Path) -> None:
         Isprs(ortho="RGBIR")
     with pytest.raises(ValueError, match=r"of which \['Toronto'\] are none"):
         Isprs(cities=["Toronto"])
-    with pytest.raises(ValueError, match="window is a number of pixels"):
+    with pytest.raises(ValueError, match=r"window is a number of pixels .*got window=-1, multiple=32"):
         Isprs(window=-1)
     with pytest.raises(LookupError, match="did you mean 'isprs6'"):
         Isprs(legend="isprs")
 
 
 def test_places(world: World, copy: Path) -> None:
-    found = {s.key: s for s in Isprs(window=40).read(copy)}
+    found = {s.key: s for s in Isprs(window=40, multiple=1).read(copy)}
     scene = found["Potsdam-2_10-1-2"]  # 40 rows down, 80 columns right, 40 by 16 pixels
     x, y = CORNERS["Potsdam"]
     assert (scene.x, scene.y) == pytest.approx((x + 0.05 * 88, y - 0.05 * 60), abs=1e-6)
@@ -172,7 +188,7 @@ def test_places(world: World, copy: Path) -> None:
     assert (area.crs, area.gsd) == ("", 0.09)
     image = copy / "Vaihingen/top/top_mosaic_09cm_area1.tif"
     image.with_suffix(".tfw").write_text("0.09\n0\n0\n-0.09\n496274.985\n5420850.075\n")
-    area = next(s for s in Isprs(window=40).read(copy) if s.key == "Vaihingen-1-0-0")
+    area = next(s for s in Isprs(window=40, multiple=1).read(copy) if s.key == "Vaihingen-1-0-0")
     assert (area.x, area.y) == pytest.approx((496274.94 + 0.09 * 20, 5420850.12 - 0.09 * 20), abs=1e-3)
     assert (area.crs, area.gsd) == ("EPSG:32632", pytest.approx(0.09))
     assert (area.lon, area.lat) == pytest.approx((8.95, 48.94), abs=0.02)  # Vaihingen an der Enz

@@ -76,16 +76,20 @@ def test_sensors_and_classes(folder: Path) -> None:
     assert next(iter(numbered.read(folder))).images["rgb"].bands == (4, 1)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 20))
-@settings(max_examples=40, deadline=None)
-def test_windows_cover_each_pixel_once(height: int, width: int, size: int) -> None:
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 20), st.integers(1, 8))
+@settings(max_examples=60, deadline=None)
+def test_windows_cover_each_pixel_once(height: int, width: int, size: int, multiple: int) -> None:
+    size -= size % multiple
     seen = np.zeros((height, width), int)
-    for row, column, window in Header(height, width, None, None).windows(size):
+    for row, column, window in Header(height, width, None, None).windows(size, multiple):
         top, left, h, w = window or (0, 0, height, width)
         assert (top, left) == (row * size, column * size)
-        assert max(h, w) <= size
+        assert max(h, w) <= (size or 40)
+        assert (h % multiple == 0 or height < multiple) and (w % multiple == 0 or width < multiple)  # noqa: PT018
         seen[top : top + h, left : left + w] += 1
-    assert (seen == 1).all()
+    ends = (height // multiple * multiple or height, width // multiple * multiple or width)
+    assert (seen[: ends[0], : ends[1]] == 1).all()
+    assert seen.sum() == ends[0] * ends[1]
 
 
 def test_windows_have_their_own_place_and_key(folder: Path) -> None:
@@ -95,6 +99,8 @@ def test_windows_have_their_own_place_and_key(folder: Path) -> None:
     assert [s.mask for s in found] == [Raster("bonn/msk_1.tif", s.images["rgb"].window) for s in found]
     assert [(s.x - 5e5, 5e6 - s.y) for s in found] == [(6, 6), (18, 6), (6, 16), (18, 16)]
     assert {s.zone for s in found} == {"bonn"}
+    cut = [s for s in read(folder, multiple=4) if s.key.startswith("bonn-1")]
+    assert [(s.key, s.images["rgb"].window) for s in cut] == [("bonn-1", (0, 0, 8, 12))]
     own = read(folder, window=6, columns={"key": "{n}{city}{column}{row}", "zone": "{city}{row}"})
     assert [(s.key, s.zone) for s in own[1:3]] == [("1bonn10", "bonn0"), ("1bonn01", "bonn1")]
 
@@ -138,7 +144,7 @@ def test_further_sensors(folder: Path) -> None:
     assert read(folder, **changes)[0].images == {"rgb": Raster("bonn/img_1.tif"), "sar": Raster("bonn/msk_1.tif")}
     with pytest.raises(FileNotFoundError, match=r"bonn/sar_1.tif.*the image of sar that belongs to bonn/img_1.tif"):
         read(folder, **{**changes, "others": {"sar": "{city}/sar_{n}.tif"}})
-    with pytest.raises(ValueError, match=r"cuts images of one sensor only; got 8 and sensors \['rgb', 'sar'\]"):
+    with pytest.raises(ValueError, match=r"cut images of one sensor only; got window=8, .* sensors \['rgb', 'sar'\]"):
         read(folder, **changes, window=8)
 
 
@@ -150,6 +156,7 @@ def test_further_sensors(folder: Path) -> None:
         ({"missing": "skip"}, r"missing is one of \['error', 'unlabelled'\]; got 'skip'"),
         ({"others": {"sar": "x"}}, r"then those of others; got \['rgb'\] and \['sar'\]"),
         ({"window": -1}, "window is a number of pixels"),
+        ({"window": 8, "multiple": 3}, r"got window=8, multiple=3"),
         ({"mask": {"path": "a.gpkg"}}, r"a mask of vectors is a mapping of path, column and layer; got {'path'"),
         ({"mask": "{town}.tif"}, r"templates use \['town'\]; the path's groups are \['city', 'n'\]"),
         ({"imagery": {"rgb": {"bands": {"red": 0}}}}, r"bands of a file are numbered from 1; got {'red': 0}"),
