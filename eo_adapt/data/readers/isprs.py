@@ -145,7 +145,7 @@ class Isprs:
     @property
     def classes(self) -> Classes:
         """The legend, by the colours of the masks."""
-        return isprs_classes(self.legend)
+        return isprs_classes(self.legend, self.boundaries)
 
     def read(self, root: Path) -> Iterator[Scene]:
         """Yield the windows city by city, tile by tile.

@@ -57,12 +57,13 @@ ISPRS_LEGENDS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def isprs_classes(legend: str = "isprs6") -> Classes:
+def isprs_classes(legend: str = "isprs6", boundaries: bool = True) -> Classes:
     """What the colours in ISPRS masks mean; ids 1..6 are ours, in the publisher's order, 0 is a boundary.
 
     Args:
         legend: ``isprs6``, ``isprs5`` (clutter ignored, as most papers score) or ``land_cover`` (cars and clutter
             ignored).
+        boundaries: Whether pixels beside boundaries are labelled; False = they are black and ignored.
 
     Raises:
         LookupError: If there is no such legend.
@@ -72,8 +73,9 @@ def isprs_classes(legend: str = "isprs6") -> Classes:
     colours = dict(LAND_COVER_COLOURS) if legend == "land_cover" else ISPRS_COLOURS
     names = {ids[name]: new for name, new in remap.items()}
     shown = {name: colours[name] for name in names.values()}
-    codes = {ISPRS_BOUNDARY: 0, **{colour: ids[name] for name, colour in ISPRS_COLOURS.items()}}
-    return Classes(names, frozenset({0, *ids.values()}) - frozenset(names), shown, codes)
+    codes = {colour: ids[name] for name, colour in ISPRS_COLOURS.items()}
+    codes |= {} if boundaries else {ISPRS_BOUNDARY: 0}
+    return Classes(names, frozenset(codes.values()) - frozenset(names), shown, codes)
 
 
 def loveda_classes(legend: str = "loveda7") -> Classes:

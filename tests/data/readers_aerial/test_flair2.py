@@ -35,6 +35,10 @@ def test_each_release_has_its_own_test_departments(tmp_path: Path) -> None:
     AerialWorld(**SMALL, release="flair2").write(tmp_path)
     ours, theirs = ({s.region for s in reader.read(tmp_path)} for reader in (Flair2(), Flair1()))
     assert ours - theirs == {"D064", "D071"}  # FLAIR#1 has no such folder
+    for part in ("flair_2_aerial_test", "flair_2_labels_test"):
+        (tmp_path / part / "D064_2021").rename(tmp_path / part / "D015_2020")  # in FLAIR#2's test alone
+    as_two, as_one = ({s.region: s.split for s in reader.read(tmp_path)} for reader in (Flair2(), Flair1(parts=PARTS2)))
+    assert (as_two["D015"], as_one["D015"]) == ("test", "train")
     with pytest.raises(ValueError, match=r"release is one of \['flair1', 'flair2'\]; got 'flair3'"):
         AerialWorld(release="flair3")
 

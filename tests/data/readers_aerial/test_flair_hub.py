@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,17 +187,21 @@ def test_what_is_missing(copy: Path) -> None:
         list(FlairHub().read(copy))
 
 
-def test_the_shift(tmp_path: Path, world: World) -> None:
-    Recipe.load("flair_hub").prepare(world[0], tmp_path / "store")
+def test_the_shift_feeds_every_sensor(tmp_path: Path, world: World) -> None:
+    recipe = Recipe.load("flair_hub")
+    replace(recipe, reader={**recipe.reader, "modalities": list(ALL)}).prepare(world[0], tmp_path / "store")
     cfg = config("shift=flair_hub_fold1")
     split = {"_target_": "eo_adapt.data.parts.Split", "block_size": 0.0, "buffer": 0.0,
              "train": 0.4, "val": 0.3, "test": 0.3}  # fmt: skip
-    changes = {"store": str(tmp_path / "store"), "min_per_class": 1, "crop": 8, "workers": 0, "split": split}
+    changes = {"store": str(tmp_path / "store"), "min_per_class": 1, "crop": 16, "workers": 0, "split": split}
     given = {"shift": instantiate(cfg.shift), "seed": 0, "kind": "closed", "oracle": False}
     data = instantiate({**cfg.data, **changes}, **given)
     data.setup()
     regions = [set(data.store.index["region"].to_numpy()[d.rows]) for d in data.parcels]
     assert regions == [{"D006", "D067"}, {"D064"}]
+    batch = next(iter(data.train_dataloader())).sources[0]
+    shapes = {name: tuple(observed.values.shape[1:]) for name, observed in batch.inputs.items()}
+    assert shapes == {"aerial": (4, 16, 16), "elevation": (2, 16, 16), "spot": (4, 2, 2), "historical": (1, 8, 8)}
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="no ../shared/data")

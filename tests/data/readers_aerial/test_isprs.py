@@ -202,6 +202,11 @@ def test_an_unknown_colour_names_its_file(copy: Path, tmp_path: Path) -> None:
         file.write(values)
     with pytest.raises(ValueError, match=r"top_potsdam_2_11_label.tif has colours \['#fcff00'\] in 1 pixels"):
         store_of(tmp_path / "s", copy)
+    with rasterio.open(path, "r+") as file:  # black is a boundary in the other masks only
+        values[:, 0, 0] = 0
+        file.write(values)
+    with pytest.raises(ValueError, match=r"2_11_label.tif has colours \['#000000'\] in 1 pixels"):
+        store_of(tmp_path / "s", copy)
     store = store_of(tmp_path / "s", copy, skip=["Potsdam/2_11", "Potsdam/7_10"], cities=["Potsdam"])
     assert "Potsdam/2_11" not in set(store.index["zone"])
 
@@ -219,12 +224,14 @@ def test_what_is_missing(copy: Path) -> None:
 
 def test_legends() -> None:
     assert isprs_classes().names == dict(enumerate(NAMES, start=1))
-    assert isprs_classes("isprs5").ignored == {0, 6}
+    assert isprs_classes("isprs5").ignored == {6}
+    assert isprs_classes("isprs5", boundaries=False).ignored == {0, 6}
     shared = isprs_classes("land_cover")
     assert shared.names == {1: "sealed", 2: "building", 3: "low vegetation", 4: "woody"}
-    assert shared.ignored == {0, 5, 6}
+    assert shared.ignored == {5, 6}
     assert set(shared.colours) == set(shared.names.values())
-    assert len(shared.codes) == 7
+    assert len(shared.codes) == 6
+    assert isprs_classes(boundaries=False).codes == {**shared.codes, "#000000": 0}
 
 
 @pytest.mark.parametrize("name", ["isprs_potsdam_to_vaihingen", "isprs_vaihingen_to_potsdam"])
