@@ -35,10 +35,23 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
         oracle=alignment.uses_target_labels,
         shots=alignment.shots,
     )
+    check_boundary(config.get("boundary", 0), data.maps)
     data.reveal_target_val = selection.uses_target_labels
     data.targets_in_fit = alignment.needs_target
     data.setup()
     return data
+
+
+def check_boundary(tolerance: object, maps: bool) -> None:
+    """Refuse a tolerance of boundary scores that is no number of pixels, or that parcels cannot have.
+
+    Raises:
+        ValueError: Naming the option.
+    """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int) or tolerance < 0:
+        raise ValueError(f"boundary is a whole number of pixels, 0 = no boundary scores; got {tolerance!r}")
+    if tolerance and not maps:
+        raise ValueError(f"boundary={tolerance} scores the outlines of maps; parcels have none: set boundary=0")
 
 
 def check_target_labels(alignment: Alignment, number: int) -> None:

@@ -42,6 +42,7 @@ def evaluate_run(
     data_changes: Mapping[str, Any] | None = None,
     companion: Path | str | None = None,
     figures: bool | None = None,
+    boundary: int | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run directory again.
 
@@ -51,6 +52,7 @@ def evaluate_run(
         data_changes: Data options that differ from the run's, e.g. ``{"root": "/where/it/lies/now"}``.
         companion: Run directory of ``method=source_only`` on the same shift: the page then warns of negative transfer.
         figures: Whether to draw figures and write report.html; None = as the run was told.
+        boundary: Maps: tolerance of boundary scores, pixels; 0 = none, None = as the run was told.
 
     Returns:
         What ``report.json`` holds afterwards.
@@ -70,6 +72,7 @@ def evaluate_run(
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["data"] = {**config["data"], **(data_changes or {})}
     config["figures"] = config["figures"] if figures is None else figures
+    config["boundary"] = config.get("boundary", 0) if boundary is None else boundary  # older runs do not say
     task, data = build_task(config)
     with occupy(folder):
         return evaluate_task(task, data, folder, checkpoint, earlier(folder), beside(companion))
@@ -159,7 +162,8 @@ def _score(
     if data.maps:
         from .report.map_run import write_map_results
 
-        return write_map_results(folder, task, data, threshold, {**scale, **facts})
+        boundary = task.card["config"].get("boundary", 0)
+        return write_map_results(folder, task, data, threshold, {**scale, **facts}, boundary)
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
     predictions = write_predictions(folder / "predictions.parquet", data, said, threshold, scale["temperature"])
     report = write_report(folder / "report.json", task, data, predictions, {**scale, **facts})
@@ -279,7 +283,8 @@ def main(cfg: DictConfig) -> None:
     changed = {str(k): v for k, v in changes.items()}
     if cfg.figures not in (None, True, False):
         raise ValueError(f"figures must be true, false or null (as the run was told); got {cfg.figures!r}")
-    show(evaluate_run(cfg.run, cfg.checkpoint, changed, cfg.companion or None, cfg.figures), Path(cfg.run))
+    report = evaluate_run(cfg.run, cfg.checkpoint, changed, cfg.companion or None, cfg.figures, cfg.boundary)
+    show(report, Path(cfg.run))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class TrainSchema:
     label_set: LabelSetKind = LabelSetKind.closed
     resume: Resume = Resume.never
     figures: bool = True
+    boundary: int = 0
     watch: list[str] = field(default_factory=list)
     encoder: Any = field(default_factory=dict)
     head: Any = field(default_factory=dict)

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from . import __version__
 
-FREE = ("resume", "figures", "choices")  # may differ between the run and its continuation
+FREE = ("resume", "figures", "boundary", "choices")  # may differ between the run and its continuation
 PURPOSES = ("training", "selection", "evaluation")  # what target labels are opened for
 ABSENT: Any = object()  # where a config has no such key
 

@@ -27,6 +27,10 @@ PROTOCOLS_NOTE = (
     "miou_12: mean of the twelve main classes, mistakes for other counted (FLAIR#2). miou_13: other is one of the "
     "classes. miou_flair1: without the row and the column of other (FLAIR#1)."
 )
+BOUNDARY_NOTE = (
+    "A pixel on the outline of a class is right where the other map has an outline of that class within the tolerance "
+    "(boundary=, in pixels of the image). Classes without a true outline in a domain have no score there."
+)
 PROTOCOLS = ("miou_12", "miou_13", "miou_flair1")
 SPLITS_NOTE = (
     "Whole zones train, validate or test, never single patches. Patches between the splits are left out (buffer). "
@@ -124,6 +128,21 @@ def protocols(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def boundary_f1(report: Report) -> pd.DataFrame:
+    """One row a class, one column a domain, the mean last; no row where boundaries were not scored."""
+    blocks = {
+        f"{spoken(name)} ({d['role']})": d["boundary"] for name, d in report["domains"].items() if "boundary" in d
+    }
+    columns = {
+        name: [*(c["f1"] if c["true"] else None for c in block["per_class"].values()), block["f1"]]
+        for name, block in blocks.items()
+    }
+    if not columns:
+        return pd.DataFrame()
+    names = [spoken(name) for name in next(iter(blocks.values()))["per_class"]]
+    return pd.DataFrame({"class": [*names, "mean"], **columns}, dtype=object)
+
+
 def _classes(page: Page, run: Run) -> None:
     open_section(page, run, "Classes", "classes")
     table = frames.classes(run.report)
@@ -137,6 +156,8 @@ def _classes(page: Page, run: Run) -> None:
     )
     formats = dict.fromkeys(frames.SHARES, ".1f")
     page.table(table, "Each class, domains of a side pooled", formats, frames.CLASSES_NOTE)
+    if len(edges := boundary_f1(run.report)):
+        page.table(edges, "F1 of the boundaries of each class", note=BOUNDARY_NOTE)
 
 
 def _data(page: Page, run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..boundaries import boundary_scores
 from ..calibration import calibrated, expected_calibration_error, reliability
 from ..data.datamodule import DomainDataModule
 from ..data.parts import DomainParcels
@@ -25,7 +26,12 @@ INTERNAL = ("row",)  # columns that the file does not hold
 
 
 def write_map_results(
-    folder: Path, task: AdaptationTask, data: DomainDataModule, threshold: float | None, facts: Mapping[str, Any]
+    folder: Path,
+    task: AdaptationTask,
+    data: DomainDataModule,
+    threshold: float | None,
+    facts: Mapping[str, Any],
+    boundary: int = 0,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Score every domain's test patches; write ``report.json`` and ``predictions.parquet``.
 
@@ -39,6 +45,7 @@ def write_map_results(
         data: The domains, opened for the evaluator.
         threshold: Open set: below this calibrated confidence a pixel is called unknown; None otherwise.
         facts: Temperature, seconds and the like, copied into the report.
+        boundary: Tolerance of boundary scores, pixels; 0 = there are none.
 
     Returns:
         The report, and the table without geometry.
@@ -48,7 +55,7 @@ def write_map_results(
     classes = data.scored_classes()
     domains, frames = {}, []
     for i, d in enumerate(data.parcels):
-        found = score_maps(task, data, data.sealed(d), 0 if data.oracle else i, len(classes), unsure)
+        found = score_maps(task, data, data.sealed(d), 0 if data.oracle else i, len(classes), unsure, boundary)
         zones = zones_of(data, d, found.rows)
         domains[d.domain.name] = {
             "role": d.role,
@@ -56,6 +63,7 @@ def write_map_results(
             "distances_m": d.distances,
             "patches": {name: int((d.split == name).sum()) for name in ("train", "val", "test", "buffer")},
             **map_scores(found.matrices, zones, classes.names, data.label_set.shared),
+            **_boundary(found, classes.names, boundary),
             "calibration": _calibration(found, temperature, len(data.legend)),
         }
         frames.append(_table(data, d, found, zones, classes.names))
@@ -78,6 +86,12 @@ def zones_of(data: DomainDataModule, d: DomainParcels, rows: Tensor) -> list[str
     places = np.searchsorted(d.rows, rows.numpy())
     zones: list[str] = d.zones[places].tolist()
     return zones
+
+
+def _boundary(found: MapScores, names: Sequence[str], tolerance: int) -> dict[str, Any]:
+    if found.outlines is None:
+        return {}
+    return {"boundary": boundary_scores(found.outlines.sum(0), names, tolerance)}
 
 
 def _calibration(found: MapScores, temperature: float, learnt: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..boundaries import boundary_counts
 from ..data.datamodule import DomainDataModule
 from ..data.loader import Part
 from ..task import AdaptationTask
@@ -26,6 +27,7 @@ class MapScores:
         logits: (M, L) float32 of the sampled labelled pixels; L learnt classes.
         labels: (M,) int64, scored classes.
         features: (N, D) float32, means of the patches.
+        outlines: (N, K, 4) int64 of :func:`..boundaries.boundary_counts`; None where they were not asked for.
     """
 
     rows: Tensor
@@ -34,6 +36,7 @@ class MapScores:
     logits: Tensor
     labels: Tensor
     features: Tensor
+    outlines: Tensor | None = None
 
 
 def score_maps(
@@ -43,6 +46,7 @@ def score_maps(
     domain: int,
     classes: int,
     unsure: Callable[[Tensor], Tensor] | None = None,
+    boundary: int = 0,
 ) -> MapScores:
     """Predict labelled patches and keep what scores need.
 
@@ -53,8 +57,10 @@ def score_maps(
         domain: Number of their domain.
         classes: Scored classes K.
         unsure: Open set: logits (B, L, H, W) -> (B, H, W) bool, pixels that are called class L, "unknown".
+        boundary: Tolerance of boundary scores, pixels; 0 = they are not counted.
     """
     rows, matrices, areas, logits, labels, features = [], [], [], [], [], []
+    outlines = []
     for batch, said, seen in said_of(task, data, part, domain):
         guess = said.argmax(1)
         if unsure is not None:
@@ -63,11 +69,21 @@ def score_maps(
         rows.append(batch.rows)
         matrices.append(_confusions(truth, guess, classes).cpu())
         areas.append(_areas(guess, classes).cpu())
+        if boundary:
+            outlines.append(boundary_counts(truth, guess, classes, boundary).cpu())
         features.append(seen.flatten(2).mean(2).float().cpu() if seen.ndim > 2 else seen.float().cpu())
         some, known = sampled(said, truth, int(batch.rows[0]))
         logits.append(some)
         labels.append(known)
-    return MapScores(*map(torch.cat, (rows, matrices, areas, logits, labels, features)))
+    return MapScores(
+        torch.cat(rows),
+        torch.cat(matrices),
+        torch.cat(areas),
+        torch.cat(logits),
+        torch.cat(labels),
+        torch.cat(features),
+        torch.cat(outlines) if outlines else None,
+    )
 
 
 def _confusions(truth: Tensor, guess: Tensor, classes: int) -> Tensor:

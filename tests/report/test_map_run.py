@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from eo_adapt.assemble import build_task
+from eo_adapt.assemble import build_task, check_boundary
 from eo_adapt.benchmarking.collect import MixedDataError, collect
 from eo_adapt.benchmarking.compare import choose
 from eo_adapt.benchmarking.plan import Job
@@ -100,6 +100,25 @@ def test_evaluating_again_changes_nothing_and_shows_the_companion(finished: Path
     assert {k: v.tolist() for k, v in pixels.items()} == {
         k: v.tolist() for k, v in np.load(finished / "figures" / "patches.npz").items()
     }
+
+
+def test_boundaries_are_scored_when_asked_for(finished: Path) -> None:
+    before = json.loads((finished / "report.json").read_text())
+    assert not any("boundary" in d for d in before["domains"].values())
+    after = evaluate_run(finished, boundary=2, figures=True)
+    for name, d in after["domains"].items():
+        edges = d.pop("boundary")
+        assert d == before["domains"][name]
+        assert edges["tolerance_px"] == 2
+        there = [c["f1"] for c in edges["per_class"].values() if c["true"]]
+        assert edges["f1"] == pytest.approx(np.mean(there))
+        assert [*edges["per_class"]] == d["confusion"]["classes"]
+    assert "F1 of the boundaries of each class" in (finished / "report.html").read_text()
+    assert evaluate_run(finished, figures=False)["domains"] == before["domains"]  # as the run was told: without
+    with pytest.raises(ValueError, match=r"boundary is a whole number of pixels.*got -1"):
+        evaluate_run(finished, boundary=-1)
+    with pytest.raises(ValueError, match=r"boundary=2 scores the outlines of maps.*set boundary=0"):
+        check_boundary(2, maps=False)
 
 
 def test_figures_page_and_tensorboard(finished: Path) -> None:
