@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -39,7 +40,26 @@ def build_data(config: Config, alignment: Alignment, selection: Criterion) -> Do
     data.reveal_target_val = selection.uses_target_labels
     data.targets_in_fit = alignment.needs_target
     data.setup()
+    check_places(alignment, data)
     return data
+
+
+def check_places(alignment: Alignment, data: DomainDataModule) -> None:
+    """Refuse a method that reads places where some samples have none; names the first five.
+
+    Raises:
+        ValueError: If so.
+    """
+    if "lonlat" not in alignment.needs:
+        return
+    rows = np.concatenate([d.rows for d in data.parcels])
+    nowhere = rows[~torch.isfinite(data.store.lonlat[rows]).all(1).numpy()]
+    if len(nowhere):
+        first = data.store.index["parcel_id"].iloc[nowhere[:5]].tolist()
+        raise ValueError(
+            f"{type(alignment).__name__} reads places, and {len(nowhere)} of {len(rows)} samples have none, first "
+            f"{first}: give the files a CRS or the metadata their centre, leave them out, or take another method"
+        )
 
 
 def check_boundary(tolerance: object, maps: bool) -> None:

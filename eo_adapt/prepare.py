@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> None:
         raise FileExistsError(f"there is a store at {out}; force=true replaces it once the new one is whole")
     store = recipe.prepare(Path(cfg.raw), out)
     print(f"{recipe.title}\nlicence: {recipe.licence.get('id', '?')}; cite: {recipe.citation}")
-    dropped = f", {store.about['dropped']} dropped (dropped.csv)" if store.about["dropped"] else ""
-    print(f"{len(store)} parcels{dropped}: {out}")
+    left = "".join(f", {n} {what} ({what}.csv)" for what in ("dropped", "skipped") if (n := store.about.get(what)))
+    print(f"{len(store)} {store.about.get('kind', 'parcels')}{left}: {out}")
 
 
 if __name__ == "__main__":

@@ -82,12 +82,25 @@ class Reader:
         return raw
 
     def chunks(self, part: Part, size: int) -> list[Tensor]:
-        """Positions of all parcels of a part, up to ``size`` at once, in order."""
-        return list(torch.arange(len(part)).split(size)) if len(part) else []
+        """Positions of all parcels of a part, up to ``size`` at once, in order; see :func:`pieces`."""
+        return pieces(torch.arange(len(part)), size)
 
     def plain(self) -> Reader:
         """The same without resident arrays, which hold but the domains that train."""
         return replace(self, arrays=None)
+
+
+def pieces(positions: Tensor, size: int) -> list[Tensor]:
+    """Up to ``size`` positions at once, in order. Batch norm takes no statistics of one: the last has at least two.
+
+    Not where ``size`` is below 3, or where there is but one.
+    """
+    if not len(positions):
+        return []
+    found = list(positions.split(size))
+    if size > 2 and len(found) > 1 and len(found[-1]) == 1:
+        found[-2:] = torch.cat(found[-2:]).split([size - 1, 2])
+    return found
 
 
 class Reads(Protocol):

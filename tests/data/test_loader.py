@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from worlds import S2, parcels, record, same, series, write
 
-from eo_adapt.data.loader import DomainLoader, Part, PartLoader, Reader, Steps
+from eo_adapt.data.loader import DomainLoader, Part, PartLoader, Reader, Steps, pieces
 from eo_adapt.data.store import Store
 from eo_adapt.types import DomainBatch
 
@@ -103,12 +105,22 @@ def test_part_loader_covers_every_row_once_in_order(store: Store) -> None:
     part = Part(rows, torch.arange(7))
     loader = PartLoader(Reader(store, BANDS, 4), part, 3)
     batches = list(loader)
-    assert [len(b) for b in batches] == [3, 3, 1]
+    assert [len(b) for b in batches] == [3, 2, 2]
     assert len(loader) == 3
     assert torch.equal(torch.cat([b.rows for b in batches]), rows)
     assert torch.equal(torch.cat([b.labels for b in batches]), torch.arange(7))
     assert all(same(a, b) for a, b in zip(batches, loader, strict=True))
     assert list(PartLoader(Reader(store, BANDS, 4), Part(rows[:0], None), 3)) == []
+
+
+@given(st.integers(0, 40), st.integers(1, 12))
+def test_batch_norm_gets_two_at_least(number: int, size: int) -> None:
+    found = pieces(torch.arange(number), size)
+    assert torch.cat([*found, torch.arange(0)]).tolist() == list(range(number))
+    assert all(1 <= len(piece) <= size for piece in found)
+    assert len(found) == -(-number // size)
+    if number > 1 and size > 2:
+        assert min(map(len, found)) >= 2
 
 
 def test_pixels_of_training_vary_with_the_step(tmp_path: Path, rng: np.random.Generator) -> None:

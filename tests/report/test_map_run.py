@@ -121,6 +121,12 @@ def test_boundaries_are_scored_when_asked_for(finished: Path) -> None:
         check_boundary(2, maps=False)
 
 
+def test_other_bands_or_another_order_than_the_checkpoints(finished: Path) -> None:
+    for bands in (["green", "red", "blue", "nir", "elevation"], ["red", "green", "blue", "nir"]):
+        with pytest.raises(ValueError, match=r"trained with bands .*'red', 'green'.*these data give .*data\.bands="):
+            evaluate_run(finished, data_changes={"bands": {"aerial": bands}})
+
+
 def test_figures_page_and_tensorboard(finished: Path) -> None:
     names = {p.name for p in (finished / "figures").iterdir()}
     assert {"classes.png", "maps_D064.png", "maps_D006.png", "confusion_D064.png", "patches.npz"} <= names

@@ -29,6 +29,7 @@ from typing import Any
 
 from ..scenes.flair_classes import flair_classes, known
 from ..scenes.flair_splits import SPLITS, split_of
+from ..scenes.raster import TileError
 from ..scenes.records import Classes, Imagery, Raster, Scene
 from .files import damaged, need
 from .places import header
@@ -38,6 +39,7 @@ SOURCE, METADATA = "FLAIR#1 or FLAIR#2 (https://ignf.github.io/FLAIR)", "flair_a
 TRAIN = {"flair_aerial_train": "flair_labels_train"}
 PARTS: Mapping[str, str] = {**TRAIN, "flair_1_aerial_test": "flair_1_labels_test"}
 PARTS2: Mapping[str, str] = {**TRAIN, "flair_2_aerial_test": "flair_2_labels_test"}
+CENTROID = ("patch_centroid_x", "patch_centroid_y")  # of an entry of the metadata
 BANDS = ("red", "green", "blue", "nir", "elevation")
 PLACE = re.compile(r"(?P<department>D\d{3})_(?P<year>\d{4})")
 NUMBER = re.compile(r"[A-Z]+_(\d+)")
@@ -110,10 +112,11 @@ class Flair1:
             if labelled:
                 need(root / mask, f"the mask of {image}")
             entry = about.get(path.stem, {})
-            if not gsd or "patch_centroid_x" not in entry:
-                x, y, gsd = _place(path)
-                entry = {"patch_centroid_x": x, "patch_centroid_y": y, **entry}
-            yield patch_scene(image, mask if labelled else "", entry, gsd, self.bands, self.splits)
+            placed = all(entry.get(key) is not None for key in CENTROID)
+            if not gsd or not placed:
+                x, y, gsd = _place(path, gsd)
+                entry = entry if placed else {**entry, **dict(zip(CENTROID, (x, y), strict=True))}
+            yield patch_scene(image, mask if labelled else "", entry, gsd or GSD, self.bands, self.splits)
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,13 @@ def patch_scene(
         splits: Which published splits.
 
     Raises:
-        ValueError: If the department's folder is not named like ``D004_2021``.
+        ValueError: If the department's folder is not named like ``D004_2021``, or the centroid is no number.
     """
     *_, domain, zone, _, name = Path(image).parts
     place = PLACE.fullmatch(domain)
     if place is None:
         raise ValueError(f"{image}: folder {domain!r} should be named <department>_<year>, as D004_2021")
-    x, y = float(about["patch_centroid_x"]), float(about["patch_centroid_y"])
+    x, y = (_metres(about[key], image, key) for key in CENTROID)
     lon, lat = _lonlat().transform(x, y) if math.isfinite(x + y) else (math.nan, math.nan)
     chosen = tuple(BANDS.index(band) + 1 for band in bands)
     return Scene(
@@ -186,9 +189,25 @@ def _load(path: Path) -> dict[str, Any]:
     return about
 
 
-def _place(path: Path) -> tuple[float, float, float]:
-    """Centre in metres of EPSG:2154 (nan where the file does not say) and pixel size in metres."""
-    place = header(path).place(crs=CRS)
+def _metres(value: Any, image: str, key: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{image}: its {key} in the metadata is {value!r}, no number of metres; correct it, or leave it out: then "
+            "the place is read from the image"
+        ) from error
+
+
+def _place(path: Path, gsd: float) -> tuple[float, float, float]:
+    """Centre in metres of EPSG:2154 (nan where the file does not say) and pixel size in metres.
+
+    A damaged image has no place and the pixel size of those before it; whoever reads its pixels names or skips it.
+    """
+    try:
+        place = header(path).place(crs=CRS)
+    except TileError:
+        return math.nan, math.nan, gsd
     return place.x, place.y, place.gsd if place.crs else GSD
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..scenes.raster import opened
 from ..scenes.records import Window
-from .files import damaged
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,14 @@ class Header:
         width: Columns.
         crs: CRS of the file; None = none.
         transform: Column, row -> coordinates of the CRS.
+        path: The file, for messages.
     """
 
     height: int
     width: int
     crs: Any
     transform: Any
+    path: str = ""
 
     def assuming(self, crs: str) -> Header:
         """The same in ``crs``, where the file is georeferenced (by a world file, say) but states no CRS."""
@@ -66,6 +67,9 @@ class Header:
             size: Pixels; windows at the lower and right edge are smaller. 0 = one window.
             multiple: What is over at the lower and right edge beyond a multiple of so many pixels is left out.
         """
+        if not self.height:  # a damaged image, see SceneFolder
+            yield 0, 0, None
+            return
         height, width = (n // multiple * multiple or n for n in (self.height, self.width))
         step = size or max(height, width)
         for row, top in enumerate(range(0, height, step)):
@@ -82,7 +86,7 @@ class Header:
                 centre (Web Mercator does not: its metres are stretched by 1 / cos(latitude)).
 
         Raises:
-            ValueError: If the file's CRS cannot be transformed to longitude and latitude.
+            ValueError: If the file's CRS cannot be transformed to longitude and latitude; names the file.
         """
         if self.crs is None:
             return Place()
@@ -90,9 +94,9 @@ class Header:
         corners = [(column + width / 2 + dx, row + height / 2 + dy) for dx, dy in ((0, 0), (1, 0), (0, 1))]
         a, b, c, d, e, f = tuple(self.transform)[:6]
         east, north = zip(*((a * u + b * v + c, d * u + e * v + f) for u, v in corners), strict=True)
-        (lon, *_), (lat, *_) = _warp(self.crs, "EPSG:4326", east, north)
+        (lon, *_), (lat, *_) = _warp(self, "EPSG:4326", east, north)
         name = crs or _metric(self.crs) or utm(lon, lat)
-        xs, ys = _warp(self.crs, name, east, north)
+        xs, ys = _warp(self, name, east, north)
         steps = [math.hypot(xs[i] - xs[0], ys[i] - ys[0]) for i in (1, 2)]
         return Place(lon, lat, xs[0], ys[0], name, round(math.sqrt(steps[0] * steps[1]), 6))
 
@@ -114,18 +118,10 @@ def header(path: Path) -> Header:
     """Size and place of a raster.
 
     Raises:
-        ValueError: If it cannot be opened.
+        TileError: If it cannot be opened.
     """
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                return Header(file.height, file.width, file.crs, file.transform)
-    except RasterioIOError as error:
-        raise damaged(path, error) from error
+    with opened(path) as file:
+        return Header(file.height, file.width, file.crs, file.transform, str(path))
 
 
 def utm(lon: float, lat: float) -> str:
@@ -142,14 +138,15 @@ def _metric(crs: Any) -> str:
     return f"EPSG:{code}"
 
 
-def _warp(source: Any, target: str, xs: tuple[float, ...], ys: tuple[float, ...]) -> tuple[list[float], list[float]]:
+def _warp(header: Header, target: str, xs: tuple[float, ...], ys: tuple[float, ...]) -> tuple[list[float], list[float]]:
     from pyproj.exceptions import ProjError
 
     try:
-        east, north = _transformer(source.to_wkt(), target).transform(list(xs), list(ys), errcheck=True)
+        east, north = _transformer(header.crs.to_wkt(), target).transform(list(xs), list(ys), errcheck=True)
     except ProjError as error:  # also CRSError
         raise ValueError(
-            f"the CRS {source} has no transformation to {target} ({error}); give the images another CRS"
+            f"{header.path}: its CRS {header.crs} has no transformation to {target} ({error}); give the images another "
+            "CRS, or none"
         ) from error
     return east, north
 

@@ -22,6 +22,7 @@ from string import Formatter
 from typing import Any, Literal, get_args
 
 from ..scenes.colour_codes import check_codes
+from ..scenes.raster import TileError
 from ..scenes.records import Classes, Imagery, Raster, Scene, Vectors, Window
 from .files import need
 from .parcel_spec import build
@@ -131,12 +132,11 @@ class SceneFolder:
         return Classes(self.names, frozenset(self.ignored), dict(self.colours), dict(self.codes))
 
     def read(self, root: Path) -> Iterator[Scene]:
-        """Yield the images, or their windows, by path.
+        """Yield the images, or their windows, by path. One that cannot be opened is yielded whole and without a place.
 
         Raises:
             FileNotFoundError: If there is no image, or a mask, a further sensor's image or the table is missing.
-            ValueError: If a path does not match, a table has no row of an image, a template uses an unknown name, or an
-                image cannot be opened.
+            ValueError: If a path does not match, a table has no row of an image, or a template uses an unknown name.
         """
         root = Path(root)
         found = sorted(path for path in root.glob(self.images) if path.is_file())
@@ -146,7 +146,7 @@ class SceneFolder:
         for path in found:
             name = path.relative_to(root).as_posix()
             facts = self._facts(name, rows)
-            about = header(path)
+            about = _header(path)
             for row, column, window in about.windows(self.window, self.multiple):
                 yield self._scene(root, name, facts.and_(row=row, column=column), about, window)
 
@@ -196,6 +196,14 @@ class SceneFolder:
         if vector:
             return Vectors(path, str(vector["column"]), str(vector.get("layer", "")))
         return Raster(path, window)
+
+
+def _header(path: Path) -> Header:
+    """A damaged image has none; whoever reads its pixels names it, with others, or skips it."""
+    try:
+        return header(path)
+    except TileError:
+        return Header(0, 0, None, None)
 
 
 def _year(text: str, name: str) -> int:

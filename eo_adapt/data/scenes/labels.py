@@ -158,15 +158,28 @@ def _box(west: float, south: float, east: float, north: float) -> Any:
 def _polygons(path: Path, column: str, layer: str, crs: str) -> Any:
     """A vector file in some CRS; kept, because neighbouring patches share it."""
     import geopandas
+    from pyogrio.errors import DataLayerError, DataSourceError
+    from pyproj.exceptions import ProjError
 
     if not path.exists():
         raise FileNotFoundError(f"no vector labels at {path}")
-    frame = geopandas.read_file(path, **({"layer": layer} if layer else {}))
+    try:
+        frame = geopandas.read_file(path, **({"layer": layer} if layer else {}))
+    except (DataSourceError, DataLayerError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): get the file again, or correct the layer of the reader's mask"
+        ) from error
     if column not in frame.columns:
         raise LookupError(f"{path} has no column {column!r}; it has {sorted(set(frame.columns) - {'geometry'})}")
     if frame.crs is None:
         raise ValueError(f"{path} states no CRS; its polygons cannot be laid over images")
-    return frame.to_crs(crs)
+    try:
+        return frame.to_crs(crs)
+    except ProjError as error:  # also CRSError
+        raise ValueError(
+            f"the polygons of {path} cannot be laid over images: no transformation from {frame.crs.name!r} to the "
+            f"images' CRS ({error})"
+        ) from error
 
 
 def same_grid(root: Path, mask: Raster, grid: Grid) -> str:

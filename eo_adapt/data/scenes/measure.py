@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,25 @@ def _checked(root: Path, scene: Scene, name: str, raster: Raster, imagery: Image
             f"{path} has {grid.bands} bands, the reader names {list(imagery.bands)}: nobody knows which they are; give "
             "band numbers (Raster.bands)"
         )
+    _check_names(path, grid, imagery.bands, wanted)
     if grid.dtype != imagery.dtype:
         raise ValueError(
             f"{path} holds {grid.dtype}, {name} is declared as {imagery.dtype}: the numbers would mean something else. "
             "Correct the reader's dtype and scale, or convert the file"
         )
     return grid
+
+
+def _check_names(path: Path, grid: Grid, bands: Sequence[str], wanted: Sequence[int]) -> None:
+    """Refuse a file that calls one of its bands by the name of another; most files call them nothing."""
+    said = [grid.names[number - 1] for number in wanted]
+    for band, number, name in zip(bands, wanted, said, strict=True):
+        others = {other.lower() for other in bands} - {band.lower()}
+        if name.lower() in others:
+            raise ValueError(
+                f"{path} calls band {number} {name!r}, the reader calls it {band!r} (file: {said}, reader: "
+                f"{list(bands)}): correct the order of the reader's bands"
+            )
 
 
 def _moments(counts: np.ndarray, seen: np.ndarray, imagery: Imagery) -> dict[str, Any]:

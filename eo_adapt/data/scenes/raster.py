@@ -30,6 +30,7 @@ class Grid(NamedTuple):
         transform: (a, b, c, d, e, f): x = a column + b row + c, y = d column + e row + f.
         dtype: What the file holds.
         bands: Number of bands in the file.
+        names: What the file calls each band; "" where it does not say.
     """
 
     height: int
@@ -38,6 +39,7 @@ class Grid(NamedTuple):
     transform: tuple[float, ...]
     dtype: str
     bands: int
+    names: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -57,7 +59,9 @@ def opened(path: Path) -> Iterator[DatasetReader]:
             yield file
     except RasterioError as error:
         why = "is missing" if not path.exists() else f"cannot be read ({error.__cause__ or error})"
-        raise TileError(f"{path} {why}: get the file again, or set data.on_corrupt=skip") from error
+        raise TileError(
+            f"{path} {why}: get the file again, or set data.on_corrupt=skip (on_corrupt: skip in a recipe)"
+        ) from error
 
 
 def grid_of(root: Path, raster: Raster) -> Grid:
@@ -73,7 +77,8 @@ def grid_of(root: Path, raster: Raster) -> Grid:
             )
         transform = file.window_transform(Cut(column, row, width, height))
         crs = file.crs.to_wkt() if file.crs else ""
-        return Grid(height, width, crs, tuple(transform)[:6], file.dtypes[0], file.count)
+        names = tuple(name or "" for name in file.descriptions)
+        return Grid(height, width, crs, tuple(transform)[:6], file.dtypes[0], file.count, names)
 
 
 def read_image(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...types import IGNORE, Batch, Observation
-from ..loader import Part
+from ..loader import Part, pieces
 from ..store import band_numbers
 from .augment import Augment, Image, picked, resized
 from .geo import centres, to_lonlat
@@ -95,11 +95,11 @@ class PatchReader:
         return self
 
     def chunks(self, part: Part, size: int) -> list[Tensor]:
-        """Positions of all patches of a part in order, up to ``size`` and ``most`` of equal size at once."""
+        """Positions of all patches of a part in order, up to ``size`` and ``most`` of equal size (:func:`pieces`)."""
         sizes = self.store.sizes[part.rows.numpy()]
         change = np.flatnonzero((sizes[1:] != sizes[:-1]).any(1)) + 1
         runs = torch.arange(len(part)).tensor_split(change.tolist()) if len(part) else ()
-        return [chunk for run in runs for chunk in run.split(min(size, self.most))]
+        return [chunk for run in runs for chunk in pieces(run, min(size, self.most))]
 
     def batch(self, part: Part, positions: Tensor, stream: torch.Generator | None = None) -> Batch:
         """The batch of some positions of a part: whole patches, or with a generator random crops, augmented."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,23 +146,35 @@ class SceneStore(Prepared):
         return values[list(bands)][cut], seen[cut]
 
     def _read(self, row: int, sensor: str, bands: Sequence[int], part: Window | None) -> tuple[np.ndarray, np.ndarray]:
-        try:
+        with self._named(row):
             return read_image(self.root, self.raster(row, sensor), self.sensors[sensor], bands, part)
+
+    @contextmanager
+    def _named(self, row: int) -> Iterator[None]:
+        """Say of which patch a file cannot be read any more."""
+        try:
+            yield
         except TileError as error:
             key = self.index["parcel_id"].iloc[row]
             raise TileError(f"patch {key!r}: {error}, and prepare the store again") from error
 
     def labels(self, row: int, remap: Remap, part: Window | None = None) -> np.ndarray | None:
-        """Class numbers (H, W) uint8, 255 = none; None if the patch has no mask."""
+        """Class numbers (H, W) uint8, 255 = none; None if the patch has no mask.
+
+        Raises:
+            TileError: If the file cannot be read any more.
+        """
         mask = self.mask(row)
         if mask is None:
             return None
         image = self.raster(row, self.first)
         if not self.keep:
-            return read_labels(self.root, mask, image, remap, part)
+            with self._named(row):
+                return read_labels(self.root, mask, image, remap, part)
         key = (row, *sorted(remap.numbers.items()))
         if key not in self._kept_labels:
-            self._kept_labels[key] = read_labels(self.root, mask, image, remap)
+            with self._named(row):
+                self._kept_labels[key] = read_labels(self.root, mask, image, remap)
         labels = self._kept_labels[key]
         return labels if part is None else labels[part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
 

@@ -137,8 +137,8 @@ def _rows(
         listed = "\n".join(f"  {key}: {reason}" for key, reason in bad)
         more = " (there may be more)" if len(bad) == NAMED else ""
         raise TileError(
-            f"{len(bad)} tiles cannot be read{more}:\n{listed}\nget them again, or set data.on_corrupt=skip, which "
-            "leaves them out and lists them in skipped.csv"
+            f"{len(bad)} tiles cannot be read{more}:\n{listed}\nget them again, or set data.on_corrupt=skip "
+            "(on_corrupt: skip in a recipe), which leaves them out and lists them in skipped.csv"
         )
     return rows, left
 

@@ -94,6 +94,30 @@ def test_an_entry_without_centroid_is_read_from_its_image(copy: Path, world: Wor
     assert (found[1].sensor, found[2].sensor) == (world[1][1].sensor, "")
 
 
+def test_half_a_centroid_is_none(copy: Path, world: World) -> None:
+    about = json.loads((copy / METADATA).read_text())
+    del about["IMG_000002"]["patch_centroid_y"]
+    about["IMG_000003"]["patch_centroid_x"] = None
+    (copy / METADATA).write_text(json.dumps(about))
+    found = list(Flair1().read(copy))
+    for i in (1, 2):
+        assert (found[i].x, found[i].y) == pytest.approx((world[1][i].x, world[1][i].y), abs=1e-6)
+        assert found[i].sensor == world[1][i].sensor
+    about["IMG_000004"]["patch_centroid_x"] = "east"
+    (copy / METADATA).write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=r"IMG_000004\.tif: its patch_centroid_x .* is 'east', no number of metres"):
+        list(Flair1().read(copy))
+
+
+def test_a_damaged_image_is_left_to_who_reads_its_pixels(copy: Path, world: World) -> None:
+    for number in (1, 3):
+        next(copy.rglob(f"IMG_00000{number}.tif")).write_bytes(b"II*")
+    found = list(Flair1(metadata=()).read(copy))
+    assert [math.isnan(s.x) for s in found[:4]] == [True, False, True, False]
+    assert (found[0].crs, found[0].gsd, found[2].gsd) == ("", 0.2, 0.2)
+    assert list(Flair1().read(copy)) == world[1]  # the metadata know
+
+
 def test_an_image_without_any_place(copy: Path) -> None:
     path = copy / Flair1(metadata=()).read(copy).__next__().images["aerial"].path
     with rasterio.open(path) as file:

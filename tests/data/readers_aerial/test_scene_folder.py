@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rasterio.transform import from_origin
 from eo_adapt.data.readers.places import Header, header, utm
 from eo_adapt.data.readers.scene_folder import SceneFolder
 from eo_adapt.data.recipe import Recipe, make
+from eo_adapt.data.scenes.raster import TileError
 from eo_adapt.data.scenes.records import Imagery, Raster, Scene, Vectors
 
 REAL = Path(__file__).parents[3] / "../shared/data"
@@ -174,9 +176,24 @@ def test_folders_that_do_not_fit(folder: Path) -> None:
         read(folder, images="*.jpg")
     with pytest.raises(ValueError, match=r"'bonn/msk_1.tif', found by .* does not match .*change one"):
         read(folder, images="*/*.tif")
+
+
+@pytest.mark.parametrize("window", [0, 6])
+def test_damaged_images_are_named_or_skipped(folder: Path, tmp_path: Path, window: int) -> None:
     (folder / "bonn" / "img_1.tif").write_bytes(b"II*")
-    with pytest.raises(ValueError, match=r"img_1.tif cannot be read"):
-        read(folder)
+    (folder / "lyon" / "img_2.tif").write_bytes(b"")
+    found = read(folder, window=window)
+    assert math.isnan(found[0].lon)
+    assert found[0].images["rgb"].window is None
+    spec = {"_target_": "eo_adapt.data.readers.scene_folder.SceneFolder", **SPEC, "window": window}
+    recipe = Recipe("toy", "Toy", {}, {}, reader=spec)
+    with pytest.raises(TileError, match=r"(?s)^2 tiles cannot be read:.*bonn-1: .*img_1.*lyon-2: .*on_corrupt: skip"):
+        recipe.prepare(folder, tmp_path / "store")
+    store = replace(recipe, on_corrupt="skip").prepare(folder, tmp_path / "store")
+    assert (len(store), store.about["skipped"]) == (len(found) - 2, 2)
+    skipped = (tmp_path / "store" / "skipped.csv").read_text()
+    assert "bonn-1" in skipped
+    assert "lyon-2" in skipped
 
 
 # -- places ----------------------------------------------------------------------------------------------------------
@@ -204,6 +221,12 @@ def test_no_crs_no_place(tmp_path: Path) -> None:
     place = header(tmp_path / "a.tif").place()
     assert math.isnan(place.lon + place.x + place.gsd)
     assert place.crs == ""
+
+
+def test_a_crs_of_nowhere(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif", crs='LOCAL_CS["building site",UNIT["metre",1]]')
+    with pytest.raises(ValueError, match=r"a\.tif: its CRS .*building site.* has no transformation to EPSG:4326"):
+        header(tmp_path / "a.tif").place()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiles import AERIAL, CRS, GSD, SIZE, TO_DEGREES, draw, raster, shift, store_of, world, write_tiff
+from tiles import AERIAL, CRS, GSD, SIZE, TO_DEGREES, draw, paint, raster, shift, store_of, world, write_tiff
 
+from eo_adapt.align.coral import CORAL
+from eo_adapt.align.geomt import GeoMT
+from eo_adapt.assemble import check_places
 from eo_adapt.data.loader import DomainLoader
 from eo_adapt.data.parts import SealedLabelsError, Split
 from eo_adapt.data.scenes.augment import Augment
@@ -204,7 +207,7 @@ def test_steps_follow_from_the_seed_wherever_they_are_made(store: SceneStore) ->
 def test_validation_reads_whole_patches_once(store: SceneStore) -> None:
     data = module(store, crop=4, augment=Augment(gain=1.0), most=3)
     source, target = (list(loader) for loader in data.val_dataloader())
-    assert [len(b) for b in source] == [3, 1]
+    assert [len(b) for b in source] == [2, 2]  # never one alone
     assert all(b.inputs["aerial"].values.shape[-2:] == (SIZE, SIZE) for b in source)
     assert all(b.labels is None for b in target)
     parallel = module(store, crop=4, most=3, workers=1)
@@ -225,6 +228,38 @@ def test_patches_of_two_sizes_are_never_batched_together(tmp_path: Path) -> None
     assert torch.equal(torch.cat(chunks), torch.arange(len(part)))
     assert all(len({tuple(data.store.sizes[r]) for r in part.rows[c].tolist()}) == 1 for c in chunks)
     assert data.steps()[0, 0].sources[0].inputs["aerial"].values.shape[-2:] == (SIZE, SIZE)
+
+
+def test_images_that_are_not_square(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scenes = world(tmp_path)
+    for s in scenes:
+        mask = draw(rng, (8, 12))
+        write_tiff(tmp_path / f"{s.key}.tif", paint(mask, rng), s.x, s.y)
+        write_tiff(tmp_path / f"{s.key}_m.tif", mask, s.x, s.y)
+    store = store_of(tmp_path / "s", tmp_path, scenes)
+    whole = module(store, augment=Augment(scale=(0.8, 1.25))).steps()[0, 0]
+    cropped = module(store, crop=6).steps()[0, 0]
+    for batch in sum(whole, ()):
+        assert batch.inputs["aerial"].values.shape == (6, 3, 8, 12)
+    for batch in sum(cropped, ()):
+        assert batch.inputs["aerial"].values.shape == (6, 3, 6, 6)
+    assert whole.sources[0].labels.shape == (6, 8, 12)
+
+
+def test_a_domain_of_one_training_patch_still_fills_a_batch(tmp_path: Path) -> None:
+    data = module(store_of(tmp_path / "s", tmp_path, world(tmp_path, zones=4, patches=1)), split=Split("published"))
+    assert [(d.split == "train").sum() for d in data.parcels] == [1, 1]
+    assert [len(b) for b in sum(data.steps()[0, 0], ())] == [6, 6]  # batch norm wants two at least
+
+
+def test_places_that_some_patches_lack_are_named(tmp_path: Path) -> None:
+    scenes = world(tmp_path)
+    scenes[5] = replace(scenes[5], crs="", **{k: float("nan") for k in ("lon", "lat", "x", "y")})
+    data = module(store_of(tmp_path / "s", tmp_path, scenes), split=replace(SPLIT, buffer=0.0))
+    with pytest.raises(ValueError, match=r"GeoMT reads places, and 1 of 64 samples have none, first \['A1_1'\]: give"):
+        check_places(GeoMT(), data)
+    check_places(CORAL(), data)
 
 
 def test_a_second_sensor_follows_the_crop(tmp_path: Path) -> None:

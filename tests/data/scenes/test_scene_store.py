@@ -203,6 +203,27 @@ def test_a_missing_band_and_another_type(tmp_path: Path, rng: np.random.Generato
     refused(tmp_path, "reaches beyond", one(tmp_path, image, images={"aerial": Raster("p.tif", (0, 9, 16, 16))}))
 
 
+def test_bands_in_another_order(tmp_path: Path, rng: np.random.Generator) -> None:
+    import rasterio
+
+    mask = draw(rng)
+    s = one(tmp_path, paint(mask, rng), mask)
+    for names, fits in (
+        (("Red", "green", "DSM minus DTM"), True),
+        (("green", "red", "elevation"), False),
+        (("b1", "elevation", "b3"), False),
+    ):
+        with rasterio.open(tmp_path / "p.tif", "r+") as file:
+            file.descriptions = names
+        if fits:
+            assert len(store_of(tmp_path / "ok", tmp_path, [s])) == 1
+            continue
+        band = "1 'green', the reader calls it 'red'" if names[0] == "green" else "2 'elevation', the .* it 'green'"
+        refused(tmp_path, rf"p\.tif calls band {band}.*correct the order of the reader's bands", s)
+    picked = replace(s, images={"aerial": Raster("p.tif", bands=(1, 3, 2))})
+    assert len(store_of(tmp_path / "by_number", tmp_path, [picked])) == 1
+
+
 def test_label_ids_outside_the_legend(tmp_path: Path, rng: np.random.Generator) -> None:
     mask = draw(rng)
     mask[0, :3] = 77
@@ -237,6 +258,12 @@ def test_nothing_but_nodata(tmp_path: Path, rng: np.random.Generator) -> None:
     assert pd.read_csv(tmp_path / "s" / "dropped.csv")["parcel_id"].tolist() == ["p"]
 
 
+def test_nothing_but_numbers_that_are_none(tmp_path: Path) -> None:
+    heights = {"aerial": replace(AERIAL["aerial"], dtype="float32", nodata=None)}
+    empty = one(tmp_path, np.full((3, SIZE, SIZE), np.nan, np.float32))
+    refused(tmp_path, r"'p' holds nothing but nodata \(p\.tif\)", empty, sensors=heights)
+
+
 @pytest.mark.parametrize(
     ("crs", "message"),
     [("EPSG:999999", "has no transformation to longitude and latitude"), ("EPSG:4326", "counts in degrees")],
@@ -265,6 +292,24 @@ def test_corrupt_tiles_are_named_or_skipped(tmp_path: Path) -> None:
     (raw / f"{scenes[0].key}.tif").write_bytes(b"no image")
     with pytest.raises(TileError, match=r"patch 'A0_0': .*A0_0\.tif cannot be read"):
         store.pixels(0, "aerial", [0])
+
+
+def test_damaged_masks_and_polygons(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    scenes = world(raw, zones=1)
+    store = store_of(tmp_path / "store", raw, scenes)
+    (raw / "A0_1_m.tif").write_bytes((raw / "A0_1_m.tif").read_bytes()[:200])
+    for keep in (False, True):
+        store.keep = keep
+        with pytest.raises(TileError, match=r"patch 'A0_1': .*A0_1_m\.tif cannot be read"):
+            store.labels(1, Remap.to(CLASSES, ["roof"]))
+    with pytest.raises(TileError, match=r"(?s)1 tiles cannot be read:\n  A0_1: .*A0_1_m\.tif"):
+        store_of(tmp_path / "again", raw, scenes)
+    assert store_of(tmp_path / "again", raw, scenes, on_corrupt="skip").about["skipped"] == 1
+    (raw / "l.gpkg").write_bytes(b"SQLite format 3")
+    drawn = replace(scenes[0], mask=Vectors("l.gpkg", "kind"))
+    with pytest.raises(ValueError, match=r"l\.gpkg cannot be read .*get the file again, or correct the layer"):
+        store_of(tmp_path / "drawn", raw, [drawn])
 
 
 def test_a_key_that_occurs_twice(tmp_path: Path) -> None:
