@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .base import Alignment, Labelled, Place, Setup
-from .csn import DomainNorm, check_fresh, in_domain, swap
+from .csn import DomainNorm, check_fresh, in_domain, swap, taking_statistics
 
 
 class AdaBN(Alignment):
@@ -90,7 +90,7 @@ class AdaBN(Alignment):
         for domain, batches in targets.items():
             self.check_domain(domain, target=True)
             norms = [cast(_BatchNorm, layer.norms[domain]) for layer in layers]
-            with _averaging(model, norms):
+            with _averaging(model, norms), taking_statistics():
                 count = 0
                 for count, inputs in enumerate(batches, 1):
                     with in_domain(domain):  # inside whatever scope the batch came in

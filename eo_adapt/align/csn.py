@@ -82,6 +82,24 @@ class DomainNorm(nn.Module):
         return cast(_BatchNorm, copy.deepcopy(self.norms[number_of(domain, self.names)]))
 
 
+@contextmanager
+def taking_statistics() -> Iterator[None]:
+    """Inside, batch norm that gets one value a channel says so for people.
+
+    Raises:
+        ValueError: If it does: that has no spread.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"batch norm takes no statistics of a single value a channel ({error}): give at least 2 samples a batch "
+            "(data.most, of images), or larger images"
+        ) from error
+
+
 def swap(model: nn.Module, kind: type[nn.Module], build: Callable[[Any], nn.Module]) -> int:
     """Replace every layer of a kind; a layer that stands in several places stays one. Returns how many there were."""
     swapped: dict[nn.Module, nn.Module] = {}

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .base import Alignment, Setup
-from .csn import DomainNorm
+from .csn import DomainNorm, taking_statistics
 from .entropy import entropies, logit_rows
 from .finite import check_finite
 from .options import check_number
@@ -151,7 +151,7 @@ class Tent(Alignment):
         """One look with batch statistics, which join the mean of those so far, and one step over gains and shifts."""
         affine = self._state[target, :2].clone().requires_grad_()
         seen = int(self._counts[target, 0])
-        with torch.enable_grad(), _by_batch(norms, 1 / (seen + 1)):
+        with torch.enable_grad(), _by_batch(norms, 1 / (seen + 1)), taking_statistics():
             columns = [
                 [*gains, *(x.clone() for x in statistics)]  # which the forward pass writes to
                 for gains, statistics in zip(_cut(affine, norms), _cut(self._state[target, 2:], norms), strict=True)

@@ -11,7 +11,7 @@ from torch import nn
 
 from eo_adapt.align import Setup
 from eo_adapt.align.adabn import AdaBN
-from eo_adapt.align.csn import CSN
+from eo_adapt.align.csn import CSN, taking_statistics
 from eo_adapt.registry import config
 from eo_adapt.train import run
 
@@ -99,6 +99,15 @@ def test_export_gives_the_same_logits_without_a_scope() -> None:
     for domain in (0, 1):
         with align.scope(domain):
             torch.testing.assert_close(align.export(model, domain)(x), model(x))
+
+
+def test_one_sample_alone_has_no_statistics() -> None:
+    align, model = attached()
+    with pytest.raises(ValueError, match=r"single value a channel .*at least 2 samples a batch \(data\.most"):
+        align.settle(model, {}, {1: [torch.randn(1, 4)]})
+    align.settle(model, {}, {1: [torch.randn(2, 4)]})
+    with pytest.raises(ValueError, match="another"), taking_statistics():
+        raise ValueError("another")
 
 
 def test_what_it_needs() -> None:

@@ -163,6 +163,26 @@ def test_maps_adapt_by_their_pixels():
     assert tent._counts[0].tolist() == [1, 1]
 
 
+class Pooled(nn.Module):
+    """A map whose deepest layer has a single cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.norm = nn.Conv2d(4, CLASSES, 1), nn.BatchNorm2d(CLASSES)
+
+    def forward(self, x):
+        cell = self.norm(self.mix(x).mean((2, 3), keepdim=True))
+        return cell, cell.expand(-1, -1, *x.shape[2:])
+
+
+def test_one_image_with_a_single_cell_has_no_statistics():
+    net, tent = Pooled().eval(), Tent(confident=1.0)
+    tent.attach(net, Setup(CLASSES, 1, 1, CLASSES))
+    with pytest.raises(ValueError, match=r"single value a channel .*at least 2 samples a batch"):
+        answers(net, tent, torch.randn(1, 4, 6, 6), 1)
+    assert answers(net, tent, torch.randn(2, 4, 6, 6), 1).shape == (2, CLASSES, 6, 6)
+
+
 def test_under_no_grad_it_adapts_all_the_same():
     net, tent = trained()
     with torch.no_grad():

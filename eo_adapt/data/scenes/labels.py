@@ -192,8 +192,29 @@ def same_grid(root: Path, mask: Raster, grid: Grid) -> str:
     pixel = max(abs(grid.transform[0]), abs(grid.transform[1]))
     if max(abs(a - b) for a, b in zip(found.transform, grid.transform, strict=True)) > 0.1 * pixel:
         return f"lies at {found.transform}, the image at {grid.transform} (a, b, c, d, e, f)"
+    return _other_crs(found, grid)
+
+
+def other_footprint(grid: Grid, first: Grid) -> str:
+    """How the ground that a further sensor's image covers differs from the first's, by more than a pixel; "" if not."""
+    if not (grid.crs and first.crs):
+        return ""
+    if problem := _other_crs(grid, first):
+        return problem
+    here, there = _corners(grid), _corners(first)
+    pixel = max(abs(step) for g in (grid, first) for step in (g.transform[0], g.transform[1]))
+    if max(abs(a - b) for a, b in zip(here, there, strict=True)) > pixel:
+        return f"covers {here}, the image of the first sensor {there} (x, y of the first corner, x, y of the last)"
+    return ""
+
+
+def _corners(grid: Grid) -> tuple[float, float, float, float]:
+    a, b, c, d, e, f = grid.transform
+    return c, f, a * grid.width + b * grid.height + c, d * grid.width + e * grid.height + f
+
+
+def _other_crs(grid: Grid, other: Grid) -> str:
     import rasterio
 
-    if rasterio.CRS.from_wkt(found.crs) != rasterio.CRS.from_wkt(grid.crs):
-        return "is in another CRS than the image"
-    return ""
+    differ = rasterio.CRS.from_wkt(grid.crs) != rasterio.CRS.from_wkt(other.crs)
+    return "is in another CRS than the image" if differ else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .geo import transformer
-from .labels import UNKNOWN, Remap, read_labels, same_grid
+from .labels import UNKNOWN, Remap, other_footprint, read_labels, same_grid
 from .raster import Grid, grid_of, read_image
 from .records import Imagery, Raster, Scene, Vectors
 
@@ -47,6 +47,9 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
         if name == first:
             row |= {"height": grid.height, "width": grid.width, "seen": float(seen.mean())}
             row |= _labels(root, scene, raster, grid, seen, remap)
+            ground = grid
+        elif problem := other_footprint(grid, ground):
+            raise ValueError(f"patch {scene.key!r}: the image of {name} {root / raster.path} {problem}")
         row[f"{name}.size"] = [grid.height, grid.width]
     return {**_about(scene), **row}
 

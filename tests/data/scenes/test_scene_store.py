@@ -185,6 +185,20 @@ def test_image_and_mask_of_different_size_or_place(tmp_path: Path, rng: np.rando
     refused(tmp_path, r"p_m\.tif is in another CRS than the image", s)
 
 
+def test_a_second_sensor_of_another_place(tmp_path: Path, rng: np.random.Generator) -> None:
+    mask = draw(rng)
+    s = one(tmp_path, paint(mask, rng), mask)
+    s = replace(s, images={**s.images, "coarse": Raster("c.tif")})
+    sensors = {**AERIAL, "coarse": Imagery(("red",))}
+    coarse = np.full((1, 4, 4), 9, np.uint8)
+    for x, crs, message in ((X + 30, CRS, r"c\.tif covers .* the image of the first sensor"), (X, "EPSG:32631", "CRS")):
+        write_tiff(tmp_path / "c.tif", coarse, x, Y, 4 * GSD, crs)
+        refused(tmp_path, f"'p': the image of coarse .*{message}", s, sensors=sensors)
+    for x in (X, X + GSD):  # less than a pixel of the coarse one
+        write_tiff(tmp_path / "c.tif", coarse, x, Y, 4 * GSD)
+        assert len(store_of(tmp_path / "ok", tmp_path, [s], sensors=sensors)) == 1
+
+
 def test_a_missing_band_and_another_type(tmp_path: Path, rng: np.random.Generator) -> None:
     image = paint(draw(rng), rng)
     refused(
