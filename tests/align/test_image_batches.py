@@ -56,6 +56,8 @@ def test_maps_train_and_are_predicted_in_full_size(name):
     model, losses = trained(align)
     assert all(torch.tensor(losses).isfinite())
     x = World().draw(2, 32)[0]
+    if align.settles:
+        align.settle(model, {0: [World().draw(8, 32)]}, {1: [World(offset=(1.0, 0.0, 0.0)).draw(8, 32)[0]]})
     with torch.no_grad(), align.scope(1):
         predicted = align.predict(model, x)
         plain = align.export(model, 1)

@@ -16,7 +16,7 @@ from eo_adapt.align.csn import DomainNorm
 from eo_adapt.align.label_shift import LabelShift
 from eo_adapt.align.stack import Stack
 
-ALONE = {"source_only", "target_only", "few_shot", "stack"}  # baselines, oracles, and the stack itself
+ALONE = {"source_only", "target_only", "few_shot", "stack", "geomultitasknet", "lovecs"}  # baselines, oracles, stacks
 SINGLE = [name for name in METHODS if name not in ALONE]
 PLACES = {"swaps": 0, "anywhere": 1, "copies": 2}
 REFUSED = {("adabn", "csn")}
@@ -84,12 +84,12 @@ def gradients(bench: Bench) -> tuple[dict[str, float], float, int]:
     first = next(bench.model.encoder.parameters()).numel()  # of the first layer, which leads the vector
     moves = {name: float(grad[:first].abs().max()) for name, grad in of_terms.items()}
     rounding = 1e-6 * max(1.0, float(both.abs().max()))
-    return moves, float((left - plain_gradient(views)).abs().max()) / rounding, len(calls)
+    return moves, float((left - plain_gradient(views, bench.maps)).abs().max()) / rounding, len(calls)
 
 
-def plain_gradient(views: tuple[View, ...]) -> Tensor:
+def plain_gradient(views: tuple[View, ...], maps: bool) -> Tensor:
     """Of the task loss alone, in a network nobody has attached to, on the same inputs."""
-    plain = Bench("source_only")
+    plain = Bench("source_only", maps=maps)
     return plain.gradient(task(tuple(replace(v, logits=plain.model(v.inputs)[1]) for v in views)))
 
 
@@ -128,7 +128,7 @@ def exports(bench: Bench) -> tuple[float, bool]:
             expected = bench.align.predict(bench.model, x)
         network = bench.align.export(bench.model, domain)
         off = max(off, float((network(x)[1] - expected).abs().max()))
-        plain &= network.state_dict().keys() == Tiny().state_dict().keys()
+        plain &= network.state_dict().keys() == Tiny(bench.maps).state_dict().keys()
         plain &= not any(isinstance(layer, DomainNorm) for layer in network.modules())
     return off, plain
 
@@ -154,7 +154,7 @@ def test_terms_of_both_move_the_encoder(one: str) -> None:
         for name in {one, other} & set(WITH_TERMS):
             mine = {term: size for term, size in moves.items() if term.startswith(f"{name}/")}
             assert mine, f"{name} has no term beside {one if name == other else other}"
-            assert all(1e-7 < size < float("inf") for size in mine.values()), (one, other, mine)
+            assert all(0 < size < float("inf") for size in mine.values()), (one, other, mine)
 
 
 @every
