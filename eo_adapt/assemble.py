@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from .align import Alignment
+from .align.augment import StrongView
 from .data.datamodule import DomainDataModule
+from .loss import CrossEntropy
 from .model import Model, Normalise
 from .registry import build, instantiate
 from .selection.base import Criterion
 from .task import AdaptationTask, check_needs
-from .types import IGNORE, Shift
+from .types import Shift
 
 Config = Mapping[str, Any]
 
@@ -125,16 +126,28 @@ def build_model(config: Config, data: DomainDataModule) -> Model:
     return Model(encoder, head, Normalise(data.statistics))
 
 
+def keep_colours(alignment: Alignment, data: DomainDataModule) -> None:
+    """Bands that augmentation leaves as they are (an elevation) keep their values in strong views of methods, too."""
+    augment = getattr(data, "augment", None)  # of images alone
+    left = set(augment.leave) if augment else set()
+    kept = {sensor: tuple(i for i, band in enumerate(bands) if band in left) for sensor, bands in data.bands.items()}
+    for part in alignment.modules():
+        strong = getattr(part, "strong", None)
+        if isinstance(strong, StrongView):
+            strong.leave_bands = {**{sensor: at for sensor, at in kept.items() if at}, **strong.leave_bands}
+
+
 def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
     """Everything a run needs, from its plain config."""
     alignment: Alignment = instantiate_method(config["method"])
     criteria, chooser = build_criteria(config, alignment)
     data = build_data(config, alignment, criteria[chooser])
+    keep_colours(alignment, data)
     keys = data.store.index["parcel_id"].tolist()
     task = AdaptationTask(
         build_model(config, data),
         alignment,
-        nn.CrossEntropyLoss(ignore_index=IGNORE),
+        CrossEntropy(),
         instantiate(config["optim"]),
         criteria,
         chooser,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .data.scenes.flair_classes import LEGENDS
 
-FLAIR12, OTHER = tuple(LEGENDS["flair12"]), "other"
+FLAIR12 = tuple(LEGENDS["flair12"])
 
 
 def confusion(truth: Tensor, guess: Tensor, classes: int) -> Tensor:
@@ -118,7 +118,9 @@ def flair_scores(matrix: Tensor, names: Sequence[str]) -> dict[str, float]:
 
     ``miou_12``: mean of the twelve, with mistakes for "other" counted (FLAIR#2). ``miou_13``: mean with "other" in it
     (GeoMultiTaskNet's code). ``miou_flair1``: mean of the twelve without the row and the column of "other" (FLAIR#1:
-    pixels called "other" by mistake are forgiven). Classes that neither truth nor prediction has are left out.
+    pixels called "other" by mistake are forgiven). "Other" are all that are none of the twelve, joined. Without any,
+    because the legend ignores them, only ``miou_flair1`` can be told. Classes that neither truth nor prediction has
+    are left out.
 
     Args:
         matrix: (K, K).
@@ -126,13 +128,12 @@ def flair_scores(matrix: Tensor, names: Sequence[str]) -> dict[str, float]:
     """
     if not set(FLAIR12) <= set(names):
         return {}
-    twelve = [i for i, name in enumerate(names) if name in FLAIR12]
-    found = {"miou_12": _mean_of(matrix, twelve)}
-    if OTHER in names:
-        place = list(names).index(OTHER)
-        kept = matrix.clone()
-        kept[place], kept[:, place] = 0, 0
-        found |= {"miou_13": _mean_of(matrix, [*twelve, place]), "miou_flair1": _mean_of(kept, twelve)}
+    place = torch.tensor([FLAIR12.index(name) if name in FLAIR12 else 12 for name in names])
+    joined = torch.zeros(13, 13, dtype=matrix.dtype)
+    joined.index_put_((place[:, None].expand_as(matrix), place.expand_as(matrix)), matrix.cpu(), accumulate=True)
+    found = {"miou_flair1": _mean_of(joined[:12, :12], range(12))}
+    if len(names) > 12:
+        found |= {"miou_12": _mean_of(joined, range(12)), "miou_13": _mean_of(joined, range(13))}
     return found
 
 

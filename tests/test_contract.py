@@ -140,3 +140,13 @@ def test_many_sources_and_many_targets(tmp_path: Path) -> None:
         more = [f"method.pairing={'each'}"] if method in ("coral", "mmd") else []
         report = run(config(f"method={method}", *shift, *more, *QUICK), tmp_path / method)
         assert [d["role"] for d in report["domains"].values()] == ["source", "target", "target"]
+
+
+def test_elevation_keeps_its_values_in_strong_views() -> None:
+    module, data = built("aerial", "self_training")
+    assert module.alignment.strong.leave_bands == {"aerial": (4,)}
+    batch = data.steps()[0, 0].sources[0]
+    strong, _ = module.alignment.strong(batch.inputs)
+    before, after = (x["aerial"].values.sort(dim=-1).values.sort(dim=-2).values for x in (batch.inputs, strong))
+    torch.testing.assert_close(after[:, 4].sum((1, 2)), before[:, 4].sum((1, 2)))
+    assert not torch.allclose(after[:, :4].sum((2, 3)), before[:, :4].sum((2, 3)))

@@ -69,6 +69,20 @@ def test_alike_patches_of_few_zones_say_less_than_they_seem() -> None:
     assert by_zone["upper"] - by_zone["lower"] > 2 * (by_patch["upper"] - by_patch["lower"])
 
 
+def test_classes_beside_the_twelve_are_joined_before_they_are_scored() -> None:
+    all19, joined = flair_classes("flair19").names, flair_classes("flair13").names
+    names13 = tuple(dict.fromkeys(joined.values()))
+    matrix = RNG.integers(0, 50, (19, 19))
+    place = [names13.index(joined[number]) for number in all19]
+    small = np.zeros((13, 13), matrix.dtype)
+    for i in range(19):
+        for j in range(19):
+            small[place[i], place[j]] += matrix[i, j]
+    whole = flair_scores(torch.from_numpy(matrix), tuple(all19.values()))
+    assert set(whole) == {"miou_12", "miou_13", "miou_flair1"}
+    assert whole == pytest.approx(flair_scores(torch.from_numpy(small), names13))
+
+
 def test_flair_protocols_by_numpy() -> None:
     names = tuple(dict.fromkeys(flair_classes("flair13").names.values()))
     order = tuple(RNG.permutation(names).tolist())  # joined by name, wherever a class stands
@@ -83,5 +97,6 @@ def test_flair_protocols_by_numpy() -> None:
     assert got["miou_13"] == pytest.approx(np.mean(ious(matrix, [*twelve, other])))
     assert got["miou_flair1"] == pytest.approx(np.mean(ious(forgiven, twelve)))
     assert got["miou_flair1"] > got["miou_12"]
-    assert set(flair_scores(torch.from_numpy(matrix[:12, :12]), FLAIR12)) == {"miou_12"}
+    kept = np.ix_([order.index(n) for n in FLAIR12], [order.index(n) for n in FLAIR12])
+    assert flair_scores(torch.from_numpy(matrix[kept]), FLAIR12) == pytest.approx({"miou_flair1": got["miou_flair1"]})
     assert flair_scores(torch.from_numpy(matrix[:11, :11]), FLAIR12[:11]) == {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,12 +65,26 @@ def multiscale(predict: Callable[[Any], Tensor], inputs: Any, scales: Sequence[f
     images = {name: look for name, look in looks(inputs).items() if look.imaged}
     if tuple(scales) == (1.0,) or not images:
         return predict(inputs)
+    _check_sizes(images.values(), scales)
     total = torch.zeros(())
     for scale in scales:
         logits = predict(put(inputs, {name: resize(look, scale) for name, look in images.items()}))
         p = logits.float().softmax(1)
         total = total.to(p.device) + (_bilinear(p, size) if p.ndim == 4 else p)
     return (total / len(scales)).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def _check_sizes(images: Iterable[Look], scales: Sequence[float]) -> None:
+    """Warn, once, where scales are too near for images so small."""
+    for look in images:
+        height, width = look.values.shape[-2:]
+        sizes = [(side_at(height, scale), side_at(width, scale)) for scale in scales]
+        if len(set(sizes)) < len(set(scales)):
+            warnings.warn(
+                f"images of {height} x {width} pixels have the sizes {sizes} at scales {list(scales)}, some alike: "
+                "sides stay multiples of what networks divide them by; take larger images or scales further apart",
+                stacklevel=3,
+            )
 
 
 def check_scales(name: str, scales: Sequence[float], gsd_ratio: float) -> tuple[float, ...]:

@@ -56,13 +56,13 @@ def write_map_results(
     domains, frames = {}, []
     for i, d in enumerate(data.parcels):
         found = score_maps(task, data, data.sealed(d), 0 if data.oracle else i, len(classes), unsure, boundary)
-        zones = zones_of(data, d, found.rows)
+        zones, units = zones_of(d, found.rows)
         domains[d.domain.name] = {
             "role": d.role,
             "split": "test",
             "distances_m": d.distances,
             "patches": {name: int((d.split == name).sum()) for name in ("train", "val", "test", "buffer")},
-            **map_scores(found.matrices, zones, classes.names, data.label_set.shared),
+            **map_scores(found.matrices, units, classes.names, data.label_set.shared),
             **_boundary(found, classes.names, boundary),
             "calibration": _calibration(found, temperature, len(data.legend)),
         }
@@ -80,12 +80,11 @@ def below(threshold: float | None, temperature: float) -> Callable[[Tensor], Ten
     return lambda logits: torch.softmax(logits.float() / temperature, 1).amax(1) < threshold
 
 
-def zones_of(data: DomainDataModule, d: DomainParcels, rows: Tensor) -> list[str]:
-    """Zone of some patches of a domain."""
+def zones_of(d: DomainParcels, rows: Tensor) -> tuple[list[str], list[str]]:
+    """Zone of some patches of a domain, and what was dealt to a split with each."""
     assert isinstance(d, DomainPatches)  # noqa: S101  (domains of maps)
     places = np.searchsorted(d.rows, rows.numpy())
-    zones: list[str] = d.zones[places].tolist()
-    return zones
+    return d.zones[places].tolist(), d.units[places].tolist()
 
 
 def _boundary(found: MapScores, names: Sequence[str], tolerance: int) -> dict[str, Any]:

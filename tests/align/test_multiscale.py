@@ -1,6 +1,7 @@
 """Labels from several scales: sizes, gaps, means of probabilities, ground sampling distances, and lovecs."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def test_sides_of_common_crops():
     assert [side_at(512, scale) for scale in SCALES] == [384, 512, 640]
     assert side_at(64, 0.75) in (32, 64)
     assert side_at(5, 2.0) == 10
+
+
+def test_scales_too_near_for_small_images_are_told():
+    ask, x = lambda x: torch.zeros(len(x), 2, *x.shape[-2:]), torch.randn(1, 3, 64, 64)
+    with pytest.warns(UserWarning, match=r"64 x 64 pixels have the sizes .* scales further apart"):
+        multiscale(ask, x, (0.75, 1.0, 1.25), (64, 64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        multiscale(ask, x, (0.5, 1.0, 1.5), (64, 64))
 
 
 def test_resize_equals_interpolate_and_knows_series():

@@ -24,11 +24,14 @@ class DomainPatches(DomainParcels):
         names: K class names, harmonised.
         counts: (N, K) pixels of each class.
         zones: (N,) zone of each patch.
+        units: (N,) what is dealt to a split as one: the zone, or the block that it lies in. Intervals are drawn over
+            these.
     """
 
     names: tuple[str, ...] = ()
     counts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     zones: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
+    units: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
 
     def unlabelled(self) -> DomainPatches:
         """The same patches without their labels."""
@@ -60,8 +63,10 @@ def divide_patches(
     names = tuple(sorted(set(joined.values())))
     onto = np.array([[joined[old] == new for new in names] for old in store.names], np.int64)
     zones = zone_keys(store)
-    splits = _published(store, rows) if split.kind == "published" else _dealt(store, rows, zones, split)
-    x, y, crs = (store.index[c].to_numpy() for c in ("x", "y", "crs"))
+    x, y = (store.index[c].to_numpy(float) for c in ("x", "y"))
+    crs = store.index["crs"].to_numpy(str)
+    units = _units(zones, x, y, crs, split)
+    splits = _published(store, rows) if split.kind == "published" else _dealt(rows, x, y, crs, units, split)
     found = []
     for i, (domain, at, its) in enumerate(zip(shift.domains, rows, splits, strict=True)):
         if empty := [name for name in NAMES if not (its == name).any()]:
@@ -71,12 +76,12 @@ def divide_patches(
                 f"(block_size={split.block_size:g} m, buffer={split.buffer:g} m, seed={split.seed}, shares) or the "
                 "domain's select"
             )
-        placed = np.isfinite(x[at].astype(float)).all() and len(set(crs[at])) == 1
+        placed = np.isfinite(x[at]).all() and len(set(crs[at])) == 1
         gaps = distance_report(x[at], y[at], its) if placed else {}
         role: Role = "source" if i < len(shift.sources) else "target"
         none = np.full(len(at), "", dtype="U1")
         counts = store.counts[at] @ onto
-        found.append(DomainPatches(domain, role, at, its, none, gaps, names, counts, zones[at]))
+        found.append(DomainPatches(domain, role, at, its, none, gaps, names, counts, zones[at], units[at]))
     return found
 
 
@@ -92,11 +97,10 @@ def _published(store: SceneStore, rows: Sequence[np.ndarray]) -> list[np.ndarray
     return [np.where(np.isin(column[at], NAMES), column[at], BUFFER) for at in rows]
 
 
-def _dealt(store: SceneStore, rows: Sequence[np.ndarray], zones: np.ndarray, split: Split) -> list[np.ndarray]:
+def _dealt(
+    rows: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray, crs: np.ndarray, units: np.ndarray, split: Split
+) -> list[np.ndarray]:
     """Domains that share blocks or lie beside each other are divided together."""
-    x, y = (store.index[c].to_numpy(float) for c in ("x", "y"))
-    crs = store.index["crs"].to_numpy(str)
-    units = _units(zones, x, y, crs, split)
     out: dict[int, np.ndarray] = {}
     for group in _together(rows, x, y, crs, units, split.buffer):
         at = np.unique(np.concatenate([rows[i] for i in group]))

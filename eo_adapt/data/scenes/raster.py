@@ -87,7 +87,8 @@ def read_image(
     """Counts of some bands, and where there are any.
 
     A pixel of an 8-bit image is empty where all bands are nodata, because 0 in one band may be real; of any other
-    image where one of them is, or is not finite. A mask or alpha band in the file counts, too.
+    image where one of them is, or is not finite; bands that are not wanted count, too. So does a mask or alpha band in
+    the file.
 
     Args:
         root: Raw folder.
@@ -102,12 +103,15 @@ def read_image(
     Raises:
         TileError: If the file cannot be read.
     """
-    numbers = [(raster.bands or range(1, len(imagery.bands) + 1))[i] for i in wanted]
+    numbers = list(raster.bands or range(1, len(imagery.bands) + 1))
     with opened(root / raster.path) as file:
         cut = _cut(raster.window, part)
-        values = file.read(numbers, window=cut)
         nodata = file.nodata if imagery.nodata is None else imagery.nodata
+        # Which bands are wanted must not change which pixels are empty.
+        needed = list(wanted) if nodata is None and "int" in file.dtypes[0] else list(range(len(numbers)))
+        values = file.read([numbers[i] for i in needed], window=cut)
         seen = _seen(values, nodata)
+        values = values[[needed.index(i) for i in wanted]]
         flags = {flag.name for flag in file.mask_flag_enums[0]}
         if flags & {"per_dataset", "alpha"}:
             seen &= file.dataset_mask(window=cut) > 0

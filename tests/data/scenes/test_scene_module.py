@@ -18,6 +18,7 @@ from eo_adapt.data.loader import DomainLoader
 from eo_adapt.data.parts import SealedLabelsError, Split
 from eo_adapt.data.scenes.augment import Augment
 from eo_adapt.data.scenes.datamodule import SceneDataModule
+from eo_adapt.data.scenes.parts import DomainPatches
 from eo_adapt.data.scenes.records import Imagery, Raster, Scene
 from eo_adapt.data.scenes.store import SceneStore
 from eo_adapt.model import Normalise
@@ -80,6 +81,9 @@ def test_blocks_hold_neighbouring_zones_together(wide: SceneStore) -> None:
         blocks.setdefault(key, set()).update(d.split[d.zones == zone])
     assert len(blocks) > 3
     assert all(len(splits) == 1 for splits in blocks.values())
+    assert isinstance(d, DomainPatches)
+    assert len(set(d.units)) == len(blocks), "intervals are drawn over blocks"
+    assert all(len(set(d.units[d.zones == zone])) == 1 for zone in set(d.zones))
 
 
 def test_the_buffer_leaves_near_patches_out(wide: SceneStore) -> None:

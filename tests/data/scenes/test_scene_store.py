@@ -54,6 +54,19 @@ def test_the_index_counts_what_the_masks_hold(tmp_path: Path) -> None:
     assert not list((tmp_path / "store").rglob("*.tif"))
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_is_empty_does_not_depend_on_the_bands_asked_for(tmp_path: Path, keep: bool) -> None:
+    values = np.full((3, SIZE, SIZE), 7, np.uint8)
+    values[0, 0], values[:, 1] = 255, 255  # nodata in one band is a number, in all of them there is none
+    store = store_of(tmp_path / "store", tmp_path, [one(tmp_path, values)])
+    store.keep = keep
+    for bands in ([0], [1, 0], [0, 1, 2]):
+        found, seen = store.pixels(0, "aerial", bands)
+        np.testing.assert_array_equal(found, values[bands])
+        assert seen[0].all()
+        assert not seen[1].any()
+
+
 def test_statistics_are_those_of_the_pixels_seen(tmp_path: Path, rng: np.random.Generator) -> None:
     scenes = world(tmp_path / "raw", zones=2)
     holes = raster(tmp_path / "raw" / "A0_0.tif")
