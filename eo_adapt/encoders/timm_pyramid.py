@@ -68,8 +68,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle, zip and torch each raise their own kinds
+            why = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
-                f"{path} does not read as plain weights ({str(error).splitlines()[0]}): save the state dict alone, "
+                f"{path} does not read as plain weights ({why}): save the state dict alone, "
                 "torch.save(net.state_dict(), file)"
             ) from error
     for key in NESTED:

@@ -79,21 +79,11 @@ def write_scenes(
             pd.DataFrame(listed, columns=["parcel_id", "reason"]).to_csv(temporary / f"{name}.csv", index=False)
         files = sorted(p for p in temporary.rglob("*") if p.is_file())
         found = {
-            "format": SCENE_FORMAT,
-            "kind": KIND,
             "recipe": recipe,
-            "made_with": f"eo_adapt {__version__}",
             "root": str(root.resolve()),
             "parcels": len(rows),
             **{name: len(left.get(name, [])) for name in ("dropped", "skipped")},
-            "sensors": {name: dataclasses.asdict(imagery) for name, imagery in sensors.items()},
-            "names": names,
-            "classes": {
-                "names": {str(number): name for number, name in classes.names.items()},
-                "ignored": sorted(classes.ignored),
-                "colours": dict(classes.colours),
-                **({"codes": dict(classes.codes)} if classes.codes else {}),
-            },
+            **_legible(sensors, classes, names),
             "about": dict(about or {}),
             "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},
         }
@@ -102,6 +92,23 @@ def write_scenes(
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str]) -> dict[str, Any]:
+    """How pixels and masks are to be read, as json has it."""
+    return {
+        "format": SCENE_FORMAT,
+        "kind": KIND,
+        "made_with": f"eo_adapt {__version__}",
+        "sensors": {name: dataclasses.asdict(imagery) for name, imagery in sensors.items()},
+        "names": names,
+        "classes": {
+            "names": {str(number): name for number, name in classes.names.items()},
+            "ignored": sorted(classes.ignored),
+            "colours": dict(classes.colours),
+            **({"codes": dict(classes.codes)} if classes.codes else {}),
+        },
+    }
 
 
 def _rows(

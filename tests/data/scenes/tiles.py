@@ -13,11 +13,15 @@ import rasterio
 from pyproj import Transformer
 from rasterio.transform import from_origin
 
+from eo_adapt.data.parts import Split
+from eo_adapt.data.scenes.datamodule import SceneDataModule
 from eo_adapt.data.scenes.records import Classes, Imagery, Raster, Scene
 from eo_adapt.data.scenes.store import SceneStore
 from eo_adapt.data.scenes.writer import write_scenes
 from eo_adapt.types import Domain, Shift
 
+SPLIT = Split(block_size=0.0, buffer=100.0)
+X, Y = 6e5, 6.6e6
 CRS, GSD, SIZE = "EPSG:2154", 0.5, 16
 NAMES = {1: "water", 2: "forest", 3: "roof", 4: "pool", 5: "forest"}
 CLASSES = Classes(NAMES, frozenset({0}), {"water": "#0000ff", "forest": "#00ff00"})
@@ -114,3 +118,18 @@ def raster(path: Path) -> np.ndarray:
     """All bands of a file."""
     with rasterio.open(path) as file:
         return file.read()
+
+
+def module(prepared: SceneStore, sources: str = "A", targets: str = "B", **changes: Any) -> SceneDataModule:
+    usual: dict[str, Any] = {"seed": 0, "kind": "closed", "oracle": False, "recipe": "toy", "store": str(prepared.path)}
+    data = SceneDataModule(shift(sources, targets), **{**usual, "split": SPLIT, "batch_size": 6, **changes})
+    data.setup()
+    return data
+
+
+def one(root: Path, image: np.ndarray, mask: np.ndarray | None = None, **more: object) -> Scene:
+    """A patch with these pixels."""
+    write_tiff(root / "p.tif", image, X, Y)
+    if mask is not None:
+        write_tiff(root / "p_m.tif", mask, X, Y)
+    return scene("p", X, Y, "z", "A", **({} if mask is not None else {"mask": None}), **more)
