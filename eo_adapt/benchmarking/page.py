@@ -73,7 +73,9 @@ def write_page(path: Path, made: Mapping[str, pd.DataFrame], suite: Suite, about
         page.table(failed, "Failed runs and why")
     page.section("How to repeat it")
     page.command(about["command"])
-    page.facts({"versions": ", ".join(about["versions"]), "machine": about["machine"]})
+    words = {"every run": suite.overrides, **suite.options}
+    told = {f"told to {who}": " ".join(said) for who, said in words.items() if said}
+    page.facts({"versions": ", ".join(about["versions"]), "machine": about["machine"], **told})
     page.bibtex(cited(table["method"].tolist(), selector, suite))
     page.write(path)
 

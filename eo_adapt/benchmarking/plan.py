@@ -87,7 +87,8 @@ def overrides(
     parts = job.method.split("+")
     method = parts[0] if len(parts) == 1 else f"[{','.join(parts)}]"
     words = [f"task={suite.task}", f"shift={job.shift}", f"method={method}", f"seed={job.seed}"]
-    words += [*suite.overrides, *more, f"selection={selector}", f"watch=[{','.join(label_free())}]", *FIXED]
+    words += [*suite.overrides, *suite.options.get(job.method, ()), *more]
+    words += [f"selection={selector}", f"watch=[{','.join(label_free())}]", *FIXED]
     check_space(space)
     return words + (draw(config(*words), job.trial, space) if job.trial else [])  # composing takes a while
 

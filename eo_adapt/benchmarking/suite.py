@@ -37,6 +37,7 @@ class Suite:
         task: Entry of configs/task.
         shifts: Entries of configs/shift; each is a scenario, over which intervals are clustered.
         overrides: Given to every run, e.g. ``trainer.max_epochs=12``.
+        options: Method -> words for its runs alone, e.g. ``{fda: [method.beta=0.05]}``: what it needs on such data.
         root: Whether the raw files must be given (``data.root=<folder>``) because nothing is embedded.
         published: Numbers of others, shown beside the table.
     """
@@ -45,6 +46,7 @@ class Suite:
     task: str
     shifts: Sequence[str]
     overrides: Sequence[str] = ()
+    options: Mapping[str, Sequence[str]] = field(default_factory=dict)
     root: bool = False
     published: Sequence[Published | Mapping[str, Any]] = field(default_factory=tuple)
 

@@ -167,7 +167,7 @@ class TimmPyramid(Encoder):
             raise LookupError(f"the encoder reads sensor {self.sensor!r}; this batch holds {sorted(inputs)}")
         values = inputs[self.sensor].values
         self._check(tuple(values.shape))
-        maps = self.net(values)
+        maps = self.net(values.contiguous(memory_format=torch.channels_last))  # convolutions are faster so
         return Features(tuple(m.permute(0, 3, 1, 2) if self._last else m for m in maps))
 
     def _check(self, shape: tuple[int, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -60,6 +61,15 @@ def test_a_run_hears_the_suite_then_the_user_then_what_the_comparison_needs() ->
     assert "oracle" not in cfg.watch
     assert cfg.choices.selection == "infomax"
     assert told.index("trainer.max_epochs=7") < told.index("trainer.max_epochs=2") < told.index(FIXED[0])
+
+
+def test_options_of_a_method_go_to_its_runs_alone_and_the_user_still_wins() -> None:
+    suite = replace(SUITE, options={"fda": ["method.beta=0.05"]})
+    told = {m: overrides(Job("embedded", m, 0, 0), suite, [], "infomax", SPACE) for m in ("fda", "coral", "csn+fda")}
+    assert config(*told["fda"]).method.beta == 0.05
+    assert not any("beta" in word for word in told["coral"] + told["csn+fda"])
+    said = overrides(Job("embedded", "fda", 0, 0), suite, ["method.beta=0.1"], "infomax", SPACE)
+    assert config(*said).method.beta == 0.1
 
 
 def test_trials_give_every_method_the_same_learning_rates_and_a_weight_of_nothing() -> None:
