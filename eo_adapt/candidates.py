@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,8 +116,9 @@ def _score_maps(task: AdaptationTask, data: DomainDataModule, temperature: float
     for i, d in enumerate(data.parcels):
         domain, name = (0 if data.oracle else i), d.domain.name
         if d.role == "target":
-            val = score_maps(task, data, data.sealed(d, "val"), domain, len(classes))
-            found[f"val/{name}"] = mean_iou(val.matrices.sum(0), rows)
+            val = data.sealed(d, "val")
+            matrices = score_maps(task, data, val, domain, len(classes)).matrices.sum(0) if len(val) else None
+            found[f"val/{name}"] = math.nan if matrices is None else mean_iou(matrices, rows)  # nan: no oracle
         test = score_maps(task, data, data.sealed(d), domain, len(classes))
         features[d.role].append(test.features.numpy())
         matrix, p = test.matrices.sum(0), calibrated(test.logits, temperature)

@@ -14,7 +14,6 @@ from torch import Tensor
 from ..boundaries import boundary_scores
 from ..calibration import calibrated, expected_calibration_error, reliability
 from ..data.datamodule import DomainDataModule
-from ..data.parts import DomainParcels
 from ..data.scenes.parts import DomainPatches
 from ..metrics import map_scores
 from ..task import AdaptationTask
@@ -55,11 +54,13 @@ def write_map_results(
     classes = data.scored_classes()
     domains, frames = {}, []
     for i, d in enumerate(data.parcels):
+        assert isinstance(d, DomainPatches)  # noqa: S101  (domains of maps)
         found = score_maps(task, data, data.sealed(d), 0 if data.oracle else i, len(classes), unsure, boundary)
         zones, units = zones_of(d, found.rows)
         domains[d.domain.name] = {
             "role": d.role,
-            "split": "test",
+            "split": d.scored,
+            "transductive": d.transductive,
             "distances_m": d.distances,
             "patches": {name: int((d.split == name).sum()) for name in ("train", "val", "test", "buffer")},
             **map_scores(found.matrices, units, classes.names, data.label_set.shared),
@@ -80,9 +81,8 @@ def below(threshold: float | None, temperature: float) -> Callable[[Tensor], Ten
     return lambda logits: torch.softmax(logits.float() / temperature, 1).amax(1) < threshold
 
 
-def zones_of(d: DomainParcels, rows: Tensor) -> tuple[list[str], list[str]]:
+def zones_of(d: DomainPatches, rows: Tensor) -> tuple[list[str], list[str]]:
     """Zone of some patches of a domain, and what was dealt to a split with each."""
-    assert isinstance(d, DomainPatches)  # noqa: S101  (domains of maps)
     places = np.searchsorted(d.rows, rows.numpy())
     return d.zones[places].tolist(), d.units[places].tolist()
 
@@ -109,7 +109,7 @@ def _calibration(found: MapScores, temperature: float, learnt: int) -> dict[str,
 
 
 def _table(
-    data: DomainDataModule, d: DomainParcels, found: MapScores, zones: list[str], names: tuple[str, ...]
+    data: DomainDataModule, d: DomainPatches, found: MapScores, zones: list[str], names: tuple[str, ...]
 ) -> pd.DataFrame:
     rows = found.rows.numpy()
     index = data.store.index.iloc[rows]
@@ -122,7 +122,7 @@ def _table(
         "parcel_id": index["parcel_id"].to_numpy(str),
         "domain": d.domain.name,
         "role": d.role,
-        "split": "test",
+        "split": d.scored,
         "zone": zones,
         "labelled": labelled,
         "accuracy": np.where(labelled > 0, right / np.maximum(1, labelled), np.nan),

@@ -49,6 +49,7 @@ def alarms(
         ("result", lambda: target_labels(report)),
         ("result", lambda: negative_transfer(report, companion)),
         ("data", lambda: leakage(report)),
+        ("data", lambda: seen_tests(report)),
         ("data", lambda: small_tests(report)),
         ("data", lambda: absent_classes(report)),
         ("classes", lambda: label_shift(report, predictions)),
@@ -112,6 +113,17 @@ def leakage(report: Report) -> list[str]:
             f"coordinates ({listing(unknown)})."
         )
     return found
+
+
+def seen_tests(report: Report) -> list[str]:
+    """Targets that adaptation saw whole."""
+    seen = [name for name, d in _of(report, "target").items() if d.get("transductive")]
+    if not seen:
+        return []
+    return [
+        f"Adaptation and selection saw the test images of {listing(seen)}, without labels, for there are no others: "
+        "scores of other images of these places may be lower."
+    ]
 
 
 def small_tests(report: Report) -> list[str]:

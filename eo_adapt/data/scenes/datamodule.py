@@ -180,13 +180,17 @@ class SceneDataModule(DomainDataModule):
         counts = self._counts(d, self.legend)[at]
         keep = np.flatnonzero(counts.sum(1))
         if not len(keep):
-            raise ValueError(f"no {split} patch of {d.domain.name!r} has one of the classes {list(self.legend.names)}")
+            raise ValueError(
+                f"no {split} patch of {d.domain.name!r} has one of the classes {list(self.legend.names)}"
+                + ("; its labels are all kept for the test" if isinstance(d, DomainPatches) and d.transductive else "")
+            )
         if self.shots:
             keep = keep[few_patches(counts[keep], self.shots, self.seed)]
         return PatchPart(torch.from_numpy(d.rows[at[keep]]), None, self._remap(self.legend))
 
     def _unlabelled_part(self, d: DomainParcels, split: str) -> Part:
-        return PatchPart(torch.from_numpy(d.of(split)[0]), None)
+        assert isinstance(d, DomainPatches)  # noqa: S101  (setup made them)
+        return PatchPart(torch.from_numpy(d.seen(split)), None)
 
     def few_labelled(self, d: DomainParcels, number: int) -> PatchPart:
         """Up to ``number`` training patches a learnt class of a domain, with labels, drawn by the run's seed.
@@ -242,18 +246,18 @@ class SceneDataModule(DomainDataModule):
         """Rows and columns of the confusion matrices: the learnt classes, then those that only the truth may have."""
         if self.label_set.unknown:
             return Legend((*self.legend.names, UNKNOWN))
-        everywhere = {name for d in self.parcels for name in self._pixels(d, "test")}
+        everywhere = {name for d in self.parcels for name in self._pixels(d)}
         if self.classes:
             everywhere &= set(self.classes)
         return Legend((*self.legend.names, *sorted(everywhere - set(self.legend.names))))
 
-    def _pixels(self, d: DomainParcels, split: str) -> Mapping[str, int]:
+    def _pixels(self, d: DomainParcels) -> Mapping[str, int]:
         known = self._known(d)
         assert isinstance(known, DomainPatches)  # noqa: S101  (setup made them)
-        return known.pixels(split)
+        return known.pixels(known.scored)
 
     def sealed(self, d: DomainParcels, split: str = "test") -> PatchPart:
-        """Labelled patches of any domain, in :meth:`scored_classes`.
+        """Labelled patches of any domain, in :meth:`scored_classes`; for "test" those that are scored.
 
         Raises:
             SealedLabelsError: Outside of :meth:`opened`.
@@ -263,6 +267,6 @@ class SceneDataModule(DomainDataModule):
         names = self.names
         if self.label_set.unknown:
             names = {old: new if new in self.legend.names else UNKNOWN for old, new in names.items()}
-        keep = (known.split == split) & (known.counts.sum(1) > 0)
+        keep = (known.split == (known.scored if split == "test" else split)) & (known.counts.sum(1) > 0)
         remap = Remap.to(self.store.classes, self.scored_classes().names, names)
         return PatchPart(torch.from_numpy(known.rows[keep]), None, remap)

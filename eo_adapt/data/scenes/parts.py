@@ -33,6 +33,20 @@ class DomainPatches(DomainParcels):
     zones: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
     units: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
 
+    @property
+    def transductive(self) -> bool:
+        """Whether a target has nothing but its test: adaptation and selection then see those images, without labels."""
+        return self.role == "target" and not np.isin(self.split, ("train", "val")).any()
+
+    @property
+    def scored(self) -> str:
+        """The split that is scored: test, or val of a source that has no test."""
+        return "test" if (self.split == "test").any() else "val"
+
+    def seen(self, split: str) -> np.ndarray:
+        """Rows that are seen without labels in the name of a split."""
+        return self.rows[self.split == ("test" if self.transductive else split)]
+
     def unlabelled(self) -> DomainPatches:
         """The same patches without their labels."""
         return replace(self, counts=np.zeros_like(self.counts))
@@ -52,7 +66,7 @@ def divide_patches(
         store: The store.
         shift: Which domains.
         split: How to divide each: ``blocks`` deals whole zones, neighbouring ones together; ``published`` goes by the
-            publisher's column.
+            publisher's column, in which a source may lack the test, and a target train and val together.
         join: New class -> the classes that it stands for.
 
     Raises:
@@ -69,7 +83,8 @@ def divide_patches(
     splits = _published(store, rows) if split.kind == "published" else _dealt(rows, x, y, crs, units, split)
     found = []
     for i, (domain, at, its) in enumerate(zip(shift.domains, rows, splits, strict=True)):
-        if empty := [name for name in NAMES if not (its == name).any()]:
+        role: Role = "source" if i < len(shift.sources) else "target"
+        if empty := _lacking(its, role, split):
             raise ValueError(
                 f"domain {domain.name!r} has {len(at)} patches in {len(set(zones[at]))} zones but none in {empty}; "
                 f"with split.kind={split.kind} got {dict(Counter(its.tolist()))}. Change data.split "
@@ -78,11 +93,18 @@ def divide_patches(
             )
         placed = np.isfinite(x[at]).all() and len(set(crs[at])) == 1
         gaps = distance_report(x[at], y[at], its) if placed else {}
-        role: Role = "source" if i < len(shift.sources) else "target"
         none = np.full(len(at), "", dtype="U1")
         counts = store.counts[at] @ onto
         found.append(DomainPatches(domain, role, at, its, none, gaps, names, counts, zones[at], units[at]))
     return found
+
+
+def _lacking(its: np.ndarray, role: Role, split: Split) -> list[str]:
+    """Splits that a domain must have and has not; publishers often keep whole departments for the test."""
+    empty = [name for name in NAMES if not (its == name).any()]
+    if split.kind == "published" and empty == (["test"] if role == "source" else ["train", "val"]):
+        return []
+    return empty
 
 
 def zone_keys(store: SceneStore) -> np.ndarray:
