@@ -1,19 +1,22 @@
-"""Speed of a network for maps: milliseconds of a training step, and what each method adds to it. Random images.
+"""Speed of maps: patches a second of the reader, milliseconds of a training step, and what each method adds to it.
 
 python benchmarks/aerial.py                  # CPU, float32: ResNet-34 U-Net, 4 images of 5 x 512 x 512 a domain
-python benchmarks/aerial.py --device cuda    # and bf16, channels-last, torch.compile
+python benchmarks/aerial.py --device cuda    # and bf16, torch.compile
 python benchmarks/aerial.py --size 128 --backbone resnet18 --steps 2 --rounds 3
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -21,6 +24,10 @@ from torch import Tensor, nn
 
 from eo_adapt.align import Alignment, Setup, Step, View
 from eo_adapt.align.base import Views
+from eo_adapt.data.recipe import Recipe, make
+from eo_adapt.data.scenes.labels import Remap, joined_names
+from eo_adapt.data.scenes.reader import PatchPart, PatchReader
+from eo_adapt.data.scenes.store import SceneStore
 from eo_adapt.model import Model, Normalise
 from eo_adapt.registry import build
 from eo_adapt.types import Batch, Observation
@@ -40,7 +47,6 @@ class Plan:
     size: int = 512
     device: str = "cpu"
     bf16: bool = False
-    channels_last: bool = False
     compiled: bool = False
 
 
@@ -50,7 +56,7 @@ class Both(Alignment):
     needs_target = True
 
     def loss(self, sources: Views, targets: Views, step: Step) -> dict[str, Tensor]:
-        return {"nothing": 0.0 * sum(view.features.float().mean() for view in targets)}
+        return {"nothing": 0.0 * torch.stack([view.features.float().mean() for view in targets]).sum()}
 
 
 class Bench:
@@ -66,8 +72,7 @@ class Bench:
         if method == "self_training":
             self.alignment.start = 0.0  # the steps that learn from labels of the teacher
         self.batches = [self.made(labelled) for labelled in (True, False)[: 1 + self.alignment.needs_target]]
-        layout = torch.channels_last if plan.channels_last else torch.contiguous_format
-        self.model.to(plan.device).to(memory_format=layout)
+        self.model.to(plan.device)
         self.alignment.attach(self.model, Setup(self.model.width, classes=CLASSES))
         self.alignment.to(plan.device)
         if plan.compiled:
@@ -80,8 +85,6 @@ class Bench:
         """Random images, resident on the device."""
         plan = self.plan
         images = torch.rand(plan.batch, plan.bands, plan.size, plan.size)
-        if plan.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
         labels = torch.randint(CLASSES, (plan.batch, plan.size, plan.size)) if labelled else None
         lonlat = torch.rand(plan.batch, 2) * 5 + torch.tensor([0.0, 44.0])
         batch = Batch({"aerial": Observation(images)}, labels, lonlat, torch.arange(plan.batch))
@@ -121,22 +124,56 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def precisions(plan: Plan, steps: int) -> None:
-    """A step of source_only: float32, and on a GPU what makes it faster."""
+def reading(plan: Plan, rounds: int) -> float:
+    """Windows of GeoTIFFs in FLAIR#1's layout, one process: seconds a batch of deflated ones, with labels.
+
+    Patches are read from the page cache; every round reads each patch once, in an order of its own.
+    """
+    recipe, taken = Recipe.load("flair1"), {}
+    few = {"departments": ["D006_2020"], "zones": 2, "grid": 4, "size": plan.size}
+    print("| GeoTIFF | MB a patch | patches / s | ms a batch |\n|---|---|---|---|")
+    for compress in ("deflate", "none"):
+        with TemporaryDirectory() as folder:
+            raw = Path(folder) / "raw"
+            make({**recipe.synthetic, **few, "compress": compress}).write(raw)
+            store = recipe.prepare(raw, Path(folder) / "store")
+            assert isinstance(store, SceneStore)
+            remap = Remap.to(store.classes, store.names, joined_names(store.classes, {}))
+            part = PatchPart(torch.arange(len(store)), None, remap)
+            reader = PatchReader(store, {"aerial": store.sensors["aerial"].bands}, {"aerial": ([0.0] * 5, [1.0] * 5)})
+            once(reader, part, plan.batch, 0)
+            taken[compress] = float(np.median([once(reader, part, plan.batch, 1 + i) for i in range(rounds)]))
+            size = np.mean([path.stat().st_size for path in raw.rglob("IMG_*.tif")]) / 1e6
+        print(f"| {compress} | {size:.2f} | {1 / taken[compress]:.0f} | {1e3 * plan.batch * taken[compress]:.0f} |")
+    print()
+    return plan.batch * taken["deflate"]
+
+
+def once(reader: PatchReader, part: PatchPart, batch: int, seed: int) -> float:
+    """Seconds a patch."""
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed)).split(batch)
+    start = time.perf_counter()
+    for positions in order:
+        reader.batch(part, positions)
+    return (time.perf_counter() - start) / len(part)
+
+
+def precisions(plan: Plan, steps: int, loading: float) -> None:
+    """A step of source_only: float32, and on a GPU what makes it faster; and the share of reading for it."""
     plans = [plan]
     if torch.device(plan.device).type == "cuda":
         half = replace(plan, bf16=True)
-        wide = replace(half, channels_last=True)
-        plans += [half, wide, replace(wide, compiled=True)]
-    print("| precision | layout | compile | ms / step | images / s | peak GB |\n|---|---|---|---|---|---|")
+        plans += [half, replace(half, compiled=True)]
+    print("| precision | compile | ms / step | images / s | peak GB | reading / step | workers |")
+    print(f"{'|---' * 7}|")
     for one in plans:
         if torch.device(plan.device).type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = Bench(one, "source_only").time(steps, warm=3 if one.compiled else 1)
-        words = ("bf16" if one.bf16 else "fp32", "channels last" if one.channels_last else "plain")
-        compiled = "yes" if one.compiled else "no"
-        numbers = f"{1e3 * seconds:.0f} | {one.batch / seconds:.1f} | {peak(one):.1f}"
-        print(f"| {' | '.join(words)} | {compiled} | {numbers} |", flush=True)
+        words = ("bf16" if one.bf16 else "fp32", "yes" if one.compiled else "no")
+        numbers = f"{1e3 * seconds:.0f} | {one.batch / seconds:.1f} | {peak(one):.1f} | {100 * loading / seconds:.1f} %"
+        print(f"| {' | '.join(words)} | {numbers} | {math.ceil(loading / seconds)} |", flush=True)
+    print("\nreading / step: by one process, of deflated patches; workers: so many keep up with the network.")
 
 
 def peak(plan: Plan) -> float:
@@ -181,8 +218,8 @@ def main() -> None:
         f"{torch.cuda.get_device_name() if on_gpu else 'no GPU'}, {torch.get_num_threads()} threads\n"
         f"{plan.backbone} {plan.head}, {plan.batch} x {plan.bands} x {plan.size} x {plan.size} a domain\n"
     )
-    precisions(plan, steps)
-    fast = replace(plan, bf16=on_gpu, channels_last=on_gpu)
+    precisions(plan, steps, reading(plan, rounds))
+    fast = replace(plan, bf16=on_gpu)
     methods(fast, (*METHODS[:2], *names), steps, rounds)
 
 
