@@ -27,9 +27,9 @@ def confusion(truth: Tensor, guess: Tensor, classes: int) -> Tensor:
 
 
 def per_class(matrix: Tensor) -> dict[str, Tensor]:
-    """Precision, recall, F1 and IoU of each class, (K,) float64; 0 where a score is undefined."""
+    """Precision, recall, F1 and IoU of each class of (..., K, K) counts, (..., K) float64; 0 where undefined."""
     m = matrix.double()
-    hit, truth, guess = m.diagonal(), m.sum(1), m.sum(0)
+    hit, truth, guess = m.diagonal(dim1=-2, dim2=-1), m.sum(-1), m.sum(-2)
     return {
         "precision": _ratio(hit, guess),
         "recall": _ratio(hit, truth),
@@ -54,7 +54,7 @@ def macro_f1(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
     Returns:
         In [0, 1]; nan when no sample is left.
     """
-    return _present_mean("f1", matrix, rows)
+    return float(_present_mean("f1", matrix, rows))
 
 
 def mean_iou(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
@@ -67,16 +67,17 @@ def mean_iou(matrix: Tensor, rows: Sequence[int] | None = None) -> float:
     Returns:
         In [0, 1]; nan when no sample is left.
     """
-    return _present_mean("iou", matrix, rows)
+    return float(_present_mean("iou", matrix, rows))
 
 
-def _present_mean(score: str, matrix: Tensor, rows: Sequence[int] | None) -> float:
+def _present_mean(score: str, matrix: Tensor, rows: Sequence[int] | None) -> Tensor:
+    """Mean of a score over the classes that occur in the truth, (...) of (..., K, K); nan where none does."""
     if rows is not None:
         kept = torch.zeros_like(matrix)
-        kept[list(rows)] = matrix[list(rows)]
+        kept[..., list(rows), :] = matrix[..., list(rows), :]
         matrix = kept
-    present = matrix.sum(1) > 0
-    return float(per_class(matrix)[score][present].mean()) if present.any() else float("nan")
+    present = matrix.sum(-1) > 0
+    return (per_class(matrix)[score] * present).sum(-1) / present.sum(-1)
 
 
 def iou_interval(
@@ -105,7 +106,8 @@ def iou_interval(
     summed.index_add_(0, place, matrices.double())
     stream = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(names), (draws, len(names)), generator=stream)
-    scored = torch.tensor([mean_iou(summed[some].sum(0), rows) for some in drawn], dtype=torch.float64)
+    often = torch.zeros(draws, len(names), dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
+    scored = _present_mean("iou", torch.einsum("rz,zab->rab", often, summed), rows)
     scored = scored[scored.isfinite()]
     if len(scored):
         lower, upper = scored.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,7 @@ def write_text(path: Path, text: str) -> None:
     os.replace(file.name, path)
 
 
+@cache
 def version() -> str:
     """Version and, in a checkout, the commit, with + when files were changed."""
 
@@ -184,5 +186,11 @@ def version() -> str:
 def environment() -> str:
     """Versions of everything that made a result."""
     lines = [f"eo_adapt {version()}", f"python {platform.python_version()}", f"platform {platform.platform()}"]
-    installed = {d.metadata["Name"]: d.version for d in metadata.distributions()}
-    return "\n".join(lines + sorted(f"{name}=={number}" for name, number in installed.items() if name)) + "\n"
+    return "\n".join([*lines, *_installed()]) + "\n"
+
+
+@cache
+def _installed() -> list[str]:
+    """``name==version`` of every package; reading them takes nearly a second."""
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return sorted(f"{name}=={number}" for name, number in found.items() if name)

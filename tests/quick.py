@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # Every test that trains shares one store of parcels and one of images.
 SMALL = ("data.generator.countries=[FR,AT,EE]", "data.generator.parcels_per_country=300", "data.split.block_size=5000")
 BRIEF = ("trainer=smoke", "trainer.progress=none", "figures=false", "logger=csv")
-QUICK = (*SMALL, *BRIEF, "data.steps_per_epoch=3")
+QUICK = (*SMALL, *BRIEF, "data.steps_per_epoch=3", "data.batch_size=32")
 DOMAIN = "{{_target_: eo_adapt.types.Domain, name: {0}, recipe: synthetic_aerial, select: {{region: {0}}}}}"
 SMALL_MAPS = (
     "data.generator.departments=[D006_2020,D064_2021,D067_2021]",
