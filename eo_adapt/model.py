@@ -35,12 +35,10 @@ class Normalise(nn.Module):
         shape[axis] = -1
         mean, std = self.get_buffer(f"{name}_mean").view(shape), self.get_buffer(f"{name}_std").view(shape)
         normed = (values - mean) / std
-        mask = observation.valid
-        if mask is not None:
-            mask = mask.view(*mask.shape, *[1] * (values.ndim - 2))
-            if observation.valid_pixels is not None:
-                mask = mask & observation.valid_pixels[:, :, None]
-            normed = torch.where(mask, normed, 0.0)
+        if observation.valid is not None:
+            normed = torch.where(observation.valid.view(*values.shape[:2], *[1] * (values.ndim - 2)), normed, 0.0)
+        if observation.valid_pixels is not None:
+            normed = torch.where(observation.valid_pixels.unsqueeze(axis), normed, 0.0)
         return replace(observation, values=normed)
 
 

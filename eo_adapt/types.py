@@ -69,7 +69,8 @@ class Observation:
             (B, T, C) parcel series | (B, T, C, S) pixel sets. Physical units (reflectance 0..1, dB, index -1..1).
         days: (B, T) days since 1 January of the label year, may be negative; None without T.
         valid: (B, T) bool, False on padding, cloud or missing dates; None without T.
-        valid_pixels: (B, T, S) bool for pixel sets, False on pixels that do not exist or are masked.
+        valid_pixels: False on pixels that do not exist or are masked: (B, T, S) bool for pixel sets, (B, H, W) for
+            images, (B, T, H, W) for image series (nothing seen there, cloud). None = all are there.
         gdd: (B, T) growing degree days accumulated up to each date, None when the store has no temperatures.
     """
 
@@ -93,7 +94,9 @@ class Observation:
         def cut(x: Tensor | None) -> Tensor | None:
             return None if x is None else x[:, some]
 
-        pixels = None if self.valid_pixels is None else self.valid_pixels & valid[..., None]
+        pixels = self.valid_pixels
+        if pixels is not None:
+            pixels = pixels & valid.view(*valid.shape, *[1] * (pixels.ndim - 2))
         return Observation(self.values[:, some], cut(self.days), valid[:, some], cut(pixels), cut(self.gdd))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Observation:

@@ -137,4 +137,7 @@ class StrongView:
         if look.days is not None or look.valid is not None:
             look = jitter_days(look, self.jitter)
             look = drop_dates(look, self.drop) if self.drop else look
-        return replace(look, values=turn(look.values, turns)) if look.imaged and turns is not None else look
+        if not look.imaged or turns is None:
+            return look
+        pixels = None if look.valid_pixels is None else turn(look.valid_pixels, turns)
+        return replace(look, values=turn(look.values, turns), valid_pixels=pixels)

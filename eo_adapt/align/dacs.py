@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from .augment import StrongView
 from .base import Alignment, Place, Setup, Step, View, Views
 from .gather import on_features
-from .looks import Look, looks, put
+from .looks import Look, looks, put, shown
 from .options import check_number
 from .teacher import Teacher, precision_of, untracked
 
@@ -41,15 +41,20 @@ def class_mask(labels: Tensor, classes: int, share: float = 0.5) -> Tensor:
     return chosen.gather(1, flat.clamp_min(0)).view_as(labels) & (labels >= 0)
 
 
-def judged(logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def judged(logits: Tensor, threshold: float, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A teacher's label of each pixel (B, *S), and of each image (B,) the share of pixels of p >= threshold.
 
     Args:
         logits: (B, K, *S).
         threshold: Smallest probability of the likeliest class that counts as sure.
+        there: (B, *S) bool, pixels that the image shows (:func:`.looks.shown`), others have no say; None = all.
     """
     top, label = logits.float().softmax(1).max(1)
-    return label, (top >= threshold).float().flatten(1).mean(1)
+    sure = (top >= threshold).float().flatten(1)
+    if there is None:
+        return label, sure.mean(1)
+    seen = there.flatten(1).float()
+    return label, (sure * seen).sum(1) / seen.sum(1).clamp_min(1)
 
 
 def images_of(method: str, inputs: Any) -> dict[str, Look]:
@@ -94,7 +99,10 @@ def paste(method: str, target: Any, source: Any, rows: Tensor, mask: Tensor) -> 
     for name, look in ours.items():
         where = F.interpolate(mask[:, None].float(), size=look.values.shape[-2:], mode="nearest-exact") > 0.5
         values = torch.where(where, theirs[name].values[rows].to(look.values.dtype), look.values)
-        mixed[name] = replace(look, values=values)
+        pixels, pasted = look.valid_pixels, theirs[name].valid_pixels
+        if pixels is not None and pasted is not None:
+            pixels = torch.where(where[:, 0], pasted[rows], pixels)
+        mixed[name] = replace(look, values=values, valid_pixels=pixels)
     return put(target, mixed)
 
 
@@ -165,7 +173,8 @@ class DACS(Alignment):
 
     def _mixed(self, view: View, sources: Views, step: Step) -> Tensor:
         with step.scope(view.domain), precision_of(view):
-            label, sure = judged(self.teacher(view.inputs)[1], self.threshold)
+            said = self.teacher(view.inputs)[1]
+            label, sure = judged(said, self.threshold, shown(view.inputs, said.shape[2:]))
         self._sure.append(sure.mean())
         inputs, labels, weights = self.mixture(view.inputs, label, sure, sources)
         strong, follow = self.strong(inputs)
@@ -193,6 +202,8 @@ class DACS(Alignment):
         theirs = source.labels[rows]
         mask = class_mask(theirs, self.classes, self.share)
         weights = torch.where(mask, 1.0, sure.view(-1, 1, 1))
+        if (there := shown(inputs, label.shape[1:])) is not None:
+            weights = weights.where(mask | there, 0.0)
         mixed = paste(type(self).__name__, inputs, source.inputs, rows, mask)
         return mixed, torch.where(mask, theirs, label), weights
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 FIELDS = ("values", "days", "valid", "valid_pixels")
 
@@ -22,7 +23,8 @@ class Look:
             ``days`` or ``valid`` is given, else an image.
         days: (B, T) days, any origin, may be negative.
         valid: (B, T) bool, False where there is no date.
-        valid_pixels: (B, T, S) bool, False where there is no pixel.
+        valid_pixels: (B, T, S) | (B, H, W) | (B, T, H, W) bool, False where there is no pixel: the axes of the values
+            without that of the bands.
     """
 
     values: Tensor
@@ -67,7 +69,17 @@ class Look:
         seen = self.values.isfinite()
         if self.valid is not None:
             seen = seen & self.valid.view(*self.valid.shape, *[1] * (self.values.ndim - 2))
-        return seen if self.valid_pixels is None else seen & self.valid_pixels[:, :, None]
+        return seen if self.valid_pixels is None else seen & self.valid_pixels.unsqueeze(self.bands)
+
+    def shown(self) -> Tensor | None:
+        """(B, H, W) bool: pixels that an image, or at least one date of a series, shows; None where all are."""
+        if not self.imaged or (self.valid_pixels is None and self.valid is None):
+            return None
+        if not self.dated:
+            return self.valid_pixels
+        dates = self.dates()[..., None, None]
+        dates = dates.expand(*dates.shape[:2], *self.values.shape[-2:])
+        return (dates if self.valid_pixels is None else dates & self.valid_pixels).any(1)
 
 
 def looks(inputs: Any) -> dict[str, Look]:
@@ -86,6 +98,23 @@ def looks(inputs: Any) -> dict[str, Look]:
             f"sensor; got {type(inputs).__name__}: hand them on in one of these forms"
         )
     return found
+
+
+def shown(inputs: Any, size: Sequence[int]) -> Tensor | None:
+    """Where some image among the inputs shows anything: nobody can name what lies elsewhere.
+
+    Args:
+        inputs: See :func:`looks`.
+        size: Height and width of the map that is wanted.
+
+    Returns:
+        (B, height, width) bool, by nearest neighbour; None if all is shown, or there is no image.
+    """
+    found = [look.shown() for look in _looks(inputs).values() if look.imaged]
+    if not found or any(mask is None for mask in found):
+        return None
+    maps = [F.interpolate(mask[:, None].float(), size=tuple(size), mode="nearest-exact") for mask in found]  # type: ignore[index]
+    return torch.cat(maps, 1).amax(1) > 0.5
 
 
 def mean_day(inputs: Any, days: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .augment import StrongView
 from .base import Alignment, Place, Setup, Step, View, Views
 from .dacs import images_of, judged
-from .looks import Look, band_moments, put
+from .looks import Look, band_moments, put, shown
 from .options import check_number
 from .teacher import Teacher, precision_of, untracked
 
@@ -109,12 +109,16 @@ class MIC(Alignment):
 
     def _masked(self, view: View, step: Step) -> Tensor:
         with step.scope(view.domain), precision_of(view):
-            label, sure = judged(self.teacher(view.inputs)[1], self.threshold)
+            said = self.teacher(view.inputs)[1]
+            there = shown(view.inputs, said.shape[2:])
+            label, sure = judged(said, self.threshold, there)
         self._sure.append(sure.mean())
         strong, follow = self.strong(view.inputs)
         with step.scope(view.domain), precision_of(view), untracked(step.model):
             logits = step.model(self.masked(strong))[1].float()
         loss = F.cross_entropy(logits, follow(label), reduction="none")
+        if there is not None:
+            loss = loss.where(follow(there), 0.0)
         return (sure * loss.flatten(1).mean(1)).mean()
 
     def masked(self, inputs: Any) -> Any:

@@ -41,7 +41,11 @@ def resize(look: Look, scale: float) -> Look:
     seen = flat.isfinite()
     share = _bilinear(seen.float(), size)
     values = torch.where(share > 0.5, _bilinear(flat.where(seen, 0.0), size) / share, torch.nan)
-    return replace(look, values=values.view(*x.shape[:-2], *size).to(x.dtype))
+    pixels = look.valid_pixels
+    if pixels is not None:
+        near = F.interpolate(pixels.float().flatten(0, -3)[:, None], size=size, mode="nearest-exact")[:, 0] > 0.5
+        pixels = near.view(*pixels.shape[:-2], *size)
+    return replace(look, values=values.view(*x.shape[:-2], *size).to(x.dtype), valid_pixels=pixels)
 
 
 def multiscale(predict: Callable[[Any], Tensor], inputs: Any, scales: Sequence[float], size: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from .augment import StrongView
 from .base import Alignment, Place, Setup, Step, View, Views
 from .gather import joined
-from .looks import inputs_of, with_inputs
+from .looks import inputs_of, shown, with_inputs
 from .multiscale import check_scales, multiscale
 from .options import check_number
 from .teacher import Teacher, precision_of, untracked
@@ -61,21 +61,29 @@ class Thresholds(nn.Module):
         """Drop what was noted since the last step."""
         self._noted: dict[int, Tensor] = {}
 
-    def note(self, group: int, certainty: Tensor, label: Tensor) -> Tensor:
+    def note(self, group: int, certainty: Tensor, label: Tensor, there: Tensor | None = None) -> Tensor:
         """Write down new samples (any shape), without moving yet; in a data-parallel run those of all processes.
 
+        Args:
+            group: Whose samples they are.
+            certainty: Of each.
+            label: Of each.
+            there: Bool, shape of ``label``: which count at all; None = all.
+
         Returns:
-            Bool, shape of ``label``: which exceed the threshold of their class; all if ``keep`` is 1.
+            Bool, shape of ``label``: which exceed the threshold of their class; all if ``keep`` is 1. None that does
+            not count.
         """
         values, label = certainty.flatten(), label.flatten()
+        count = torch.ones_like(values) if there is None else there.flatten().to(values.dtype)
         sums = torch.zeros(3, self.quantile.shape[1], device=values.device)
-        sums[:2].index_add_(1, label, torch.stack([torch.ones_like(values), values]))
+        sums[:2].index_add_(1, label, torch.stack([count, count * values]))
         threshold = torch.where(self.known[group], self.quantile[group], sums[1] / sums[0].clamp_min(1))
         above = values >= threshold[label]
-        sums[2].index_add_(0, label, above.float())
+        sums[2].index_add_(0, label, count * above)
         sums = joined(sums[None]).sum(0)
         self._noted[group] = self._noted.get(group, torch.zeros_like(sums)) + sums
-        return (above | (self.keep == 1)).view(certainty.shape)
+        return ((above | (self.keep == 1)) & (count > 0)).view(certainty.shape)
 
     def move(self) -> None:
         """After an optimiser step: follow what was noted in it."""
@@ -184,7 +192,9 @@ class SelfTraining(Alignment):
         with step.scope(view.domain), precision_of(view):
             weak = multiscale(lambda x: self.teacher(x)[1], self.weak(view), self.scales, view.logits.shape[2:])
         certain, label = certainty(weak)
-        kept = self.thresholds.note(view.domain - self.sources, certain, label) & (certain.sigmoid() >= self.floor)
+        there = shown(view.inputs, label.shape[1:])
+        kept = self.thresholds.note(view.domain - self.sources, certain, label, there)
+        kept = kept & (certain.sigmoid() >= self.floor)
         strong, follow = self.strong(view.inputs)
         with step.scope(view.domain), precision_of(view), untracked(step.model):
             logits = step.model(strong)[1].float()

@@ -31,9 +31,15 @@ def mix(inputs: Inputs, partner: Tensor, share: float) -> Inputs:
 def _mix(own: Observation, partner: Tensor, share: float) -> Observation:
     values, valid = own.values, own.valid
     if own.days is None or valid is None:
-        return replace(own, values=torch.lerp(values[partner], values, share))
+        mixed = torch.lerp(values[partner], values, share)
+        if own.valid_pixels is not None:
+            both = own.valid_pixels & own.valid_pixels[partner]
+            mixed = torch.where(both[:, None], mixed, values)
+        return replace(own, values=mixed)
     lent, mask = values, valid
-    if own.valid_pixels is not None:
+    sets = own.valid_pixels is not None and values.ndim == 4
+    if sets:
+        assert own.valid_pixels is not None  # noqa: S101  (sets)
         pixels = own.valid_pixels & valid[:, :, None]
         mask = pixels.any(2)
         lent = torch.where(pixels[:, :, None], values, 0.0).sum(3) / pixels.sum(2)[:, :, None]
@@ -42,7 +48,7 @@ def _mix(own: Observation, partner: Tensor, share: float) -> Observation:
     where = valid & mask[partner].any(1, keepdim=True)
     where = where.view(*where.shape, *[1] * (values.ndim - 2))
     if own.valid_pixels is not None:
-        other, where = other[..., None], where & own.valid_pixels[:, :, None]
+        other, where = other[..., None] if sets else other, where & own.valid_pixels[:, :, None]
     return replace(own, values=torch.where(where, share * values + (1 - share) * other, values))
 
 
