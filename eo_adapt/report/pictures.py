@@ -156,12 +156,18 @@ def painted(classes: np.ndarray, palette: Sequence[str]) -> np.ndarray:
 
 
 def picture(data: SceneDataModule, row: int) -> np.ndarray:
-    """A patch as people see it, (H, W, 3) in 0..1: red, green and blue by name, else the first band; 2 to 98 %."""
+    """A patch as people see it, (H, W, 3) in 0..1: red, green and blue by name, else the first band; 2 to 98 %.
+
+    Of a series the median of its dates, in which clouds are gone.
+    """
     sensor = data.store.first
     bands = [band.lower() for band in data.store.sensors[sensor].bands]
     found = [next((bands.index(name) for name in names if name in bands), None) for names in RGB]
     numbers = [i for i in found if i is not None]
     values, seen = data.store.pixels(row, sensor, numbers if len(numbers) == 3 else [0, 0, 0])
+    if values.ndim == 4:
+        clear = np.ma.masked_array(values, ~np.broadcast_to(seen[:, None], values.shape))
+        values, seen = np.ma.median(clear, axis=0).filled(0), seen.any(0)
     image = values.astype(np.float64)
     known = image[:, seen]
     low, high = np.percentile(known, (2, 98)) if known.size else (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Views of a whole batch of images, of any bands: turned, mirrored, recoloured, blurred; labels follow."""
+"""Views of a whole batch of images or series, of any bands: turned, mirrored, recoloured, blurred; labels follow."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ RADIUS = 3  # pixels on each side that a blur reaches
 
 @dataclass(frozen=True)
 class Image:
-    """One sensor's images on their way to the network.
+    """One sensor's images, or series of them, on their way to the network.
 
     Attributes:
-        values: (B, C, H, W) float32, physical units; anything where nothing was seen.
-        seen: (B, H, W) bool.
+        values: (B, C, H, W) or (B, T, C, H, W) float32, physical units; anything where nothing was seen.
+        seen: (B, H, W) or (B, T, H, W) bool.
     """
 
     values: Tensor
@@ -32,7 +32,7 @@ class Augment:
     """What training batches of all domains go through, each sample with a draw of its own.
 
     Colours change by what the bands vary in the sources, so 8-bit counts, decibels and metres are changed alike:
-    x + g (x - mean) + (b + e) std.
+    x + g (x - mean) + (b + e) std. All dates of a series are turned, recoloured and blurred alike; noise is their own.
 
     Attributes:
         d4: Turn and mirror: one of the eight symmetries of a square (of four, where images are not square).
@@ -124,9 +124,10 @@ class Augment:
         y = x
         if self.blur:
             sigma = self.blur * torch.rand(len(x), generator=stream, device=x.device)
-            y = blurred(torch.where(image.seen[:, None], y, mean), sigma)
+            y = blurred(torch.where(image.seen.unsqueeze(-3), y, mean), sigma)
         if self.gain or self.bias:
-            g, b = self.gain * draw(*x.shape[:2], 1, 1), self.bias * draw(*x.shape[:2], 1, 1)
+            size = (len(x), *[1] * (x.ndim - 4), x.shape[-3], 1, 1)
+            g, b = self.gain * draw(*size), self.bias * draw(*size)
             y = y + g * (y - mean) + b * std
         if self.noise:
             y = y + self.noise * std * draw(*x.shape)
@@ -134,19 +135,20 @@ class Augment:
 
 
 def blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of each sample of (B, C, H, W) by its own sigma (B,), pixels; the border is repeated."""
+    """Gaussian blur of each sample of (B, ..., H, W) by its own sigma (B,), pixels; the border is repeated."""
     steps = torch.arange(-RADIUS, RADIUS + 1, device=x.device)
     weights = torch.exp(-0.5 * (steps / sigma.clamp_min(1e-3)[:, None]).square())
     weights = (weights / weights.sum(1, keepdim=True)).to(x.dtype)
     for axis in (-1, -2):
         places = torch.arange(x.shape[axis], device=x.device)
         moved = [x.index_select(axis, (places + s).clamp(0, x.shape[axis] - 1)) for s in steps.tolist()]
-        x = sum((w[:, None, None, None] * m for w, m in zip(weights.T, moved, strict=True)), torch.zeros_like(x))
+        each = weights.T.reshape(len(steps), -1, *[1] * (x.ndim - 1))
+        x = sum((w * m for w, m in zip(each, moved, strict=True)), torch.zeros_like(x))
     return x
 
 
 def resized(x: Tensor, height: int, width: int) -> Tensor:
-    """(B, C, H, W) on another number of pixels, bilinear; the same where the size is the same."""
+    """(B, ..., H, W) on another number of pixels, bilinear; the same where the size is the same."""
     for axis, size in ((-2, height), (-1, width)):
         old = x.shape[axis]
         if old == size:
@@ -160,7 +162,7 @@ def resized(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def picked(x: Tensor, height: int, width: int) -> Tensor:
-    """(B, H, W) labels or masks on another number of pixels: the nearest of each."""
+    """(B, ..., H, W) labels or masks on another number of pixels: the nearest of each."""
     for axis, size in ((-2, height), (-1, width)):
         old = x.shape[axis]
         if old != size:

@@ -160,7 +160,8 @@ class SceneDataModule(DomainDataModule):
     @property
     def provides(self) -> frozenset[str]:
         placed = all(bool(torch.isfinite(self.store.lonlat[d.rows]).all()) for d in self.parcels)
-        return frozenset({"labels", "images", "lonlat"} if placed else {"labels", "images"})
+        days = {"days"} if any(self.store.sensors[name].series for name in self.bands) else set()
+        return frozenset({"labels", "images", *days, *({"lonlat"} if placed else ())})
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from .geo import transformer
 from .labels import UNKNOWN, Remap, other_footprint, read_labels, same_grid
+from .measure_series import Measured, measure_series
 from .raster import Grid, grid_of, read_image
-from .records import Imagery, Raster, Scene, Vectors
+from .records import Imagery, Raster, Scene, Series, Vectors
+from .units import misfit
 
 NUMBERS = ("n", "mean", "m2")  # of each sensor: pixels, mean and sum of squared deviations of each band
 
@@ -26,7 +28,8 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
         remap: Ids of masks -> classes of the data set.
 
     Returns:
-        Columns of the index; ``seen`` is the share of pixels of the first sensor that hold anything.
+        Columns of the index; ``seen`` is the share of pixels of the first sensor that hold anything, or, where that is
+        a series, 1 if a valid date of any sensor shows anything, else 0.
 
     Raises:
         TileError: If a file is missing, cut short or damaged.
@@ -39,19 +42,38 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
     first = next(iter(sensors))
     row: dict[str, Any] = {}
     for name, imagery in sensors.items():
-        raster = scene.images[name]
-        grid = _checked(root, scene, name, raster, imagery)
-        counts, seen = read_image(root, raster, imagery, range(len(imagery.bands)))
-        row |= {f"{name}.{key}": value for key, value in _where(raster).items()}
-        row |= {f"{name}.{key}": value for key, value in _moments(counts, seen, imagery).items()}
+        found, grid, seen = _measured(root, scene, name, imagery)
+        row |= {f"{name}.{key}": value for key, value in found.items()}
         if name == first:
+            # Clouds hide no label: a series says nothing of where labels hold.
+            known = np.ones_like(seen) if imagery.series else seen
             row |= {"height": grid.height, "width": grid.width, "seen": float(seen.mean())}
-            row |= _labels(root, scene, raster, grid, seen, remap)
+            row |= _labels(root, scene, Raster(found["path"], found["window"]), grid, known, remap)
             ground = grid
         elif problem := other_footprint(grid, ground):
-            raise ValueError(f"patch {scene.key!r}: the image of {name} {root / raster.path} {problem}")
+            raise ValueError(f"patch {scene.key!r}: the image of {name} {root / found['path']} {problem}")
         row[f"{name}.size"] = [grid.height, grid.width]
+    if sensors[first].series:
+        row["seen"] = float(any(row[f"{name}.n"] for name in sensors))
     return {**_about(scene), **row}
+
+
+def _measured(root: Path, scene: Scene, name: str, imagery: Imagery) -> Measured:
+    """Columns of one sensor, its grid, and which of its pixels hold anything."""
+    image = scene.images[name]
+    if imagery.series != isinstance(image, Series):
+        raise ValueError(
+            f"patch {scene.key!r}: {name} is declared as {'a series' if imagery.series else 'an image'}, its record is "
+            f"a {type(image).__name__}: correct Imagery.series or the record"
+        )
+    if isinstance(image, Series):
+        return measure_series(root, scene, name, image, imagery)
+    grid = _checked(root, scene, name, image, imagery)
+    counts, seen = read_image(root, image, imagery, range(len(imagery.bands)))
+    sums, values = _moments(counts, seen, imagery)
+    if problem := misfit(values, imagery.units):
+        raise ValueError(f"patch {scene.key!r}: {name} {root / image.path}: {problem}")
+    return Measured({**_where(image), **sums}, grid, seen)
 
 
 def _about(scene: Scene) -> dict[str, Any]:
@@ -108,12 +130,12 @@ def _check_names(path: Path, grid: Grid, bands: Sequence[str], wanted: Sequence[
             )
 
 
-def _moments(counts: np.ndarray, seen: np.ndarray, imagery: Imagery) -> dict[str, Any]:
-    """Number of pixels, and mean and sum of squared deviations of each band in physical units, float64."""
+def _moments(counts: np.ndarray, seen: np.ndarray, imagery: Imagery) -> tuple[dict[str, Any], np.ndarray]:
+    """Number of pixels, mean and sum of squared deviations of each band in physical units; values (C, n) float64."""
     values = counts[:, seen].astype(np.float64) * imagery.scale + imagery.offset
     n = values.shape[1]
     mean = values.mean(1) if n else np.zeros(len(values))
-    return {"n": n, "mean": mean.tolist(), "m2": np.square(values - mean[:, None]).sum(1).tolist()}
+    return {"n": n, "mean": mean.tolist(), "m2": np.square(values - mean[:, None]).sum(1).tolist()}, values
 
 
 def _labels(root: Path, scene: Scene, image: Raster, grid: Grid, seen: np.ndarray, remap: Remap) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .arrays import ARRAYS, opened_array, read_array
+from .arrays import TileError as TileError
 from .records import Imagery, Raster, Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 
-class TileError(ValueError):
-    """A raster that is missing, cut short or damaged."""
+NOWHERE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 class Grid(NamedTuple):
@@ -65,20 +66,34 @@ def opened(path: Path) -> Iterator[DatasetReader]:
 
 
 def grid_of(root: Path, raster: Raster) -> Grid:
-    """Size and place of a raster's window, from the file's header."""
+    """Size and place of a raster's window, from the file's header; arrays have no place."""
     from rasterio.windows import Window as Cut
 
-    with opened(root / raster.path) as file:
-        row, column, height, width = raster.window or (0, 0, file.height, file.width)
-        if row < 0 or column < 0 or row + height > file.height or column + width > file.width:
-            raise ValueError(
-                f"{root / raster.path} has {file.height} x {file.width} pixels; the window {raster.window} (first row, "
-                "first column, height, width) reaches beyond them"
-            )
+    path = root / raster.path
+    if path.suffix in ARRAYS:
+        with opened_array(path) as array:
+            if array.ndim not in (2, 3):
+                raise ValueError(f"{path} holds an array {array.shape}; a mask is (H, W) or (bands, H, W)")
+            row, column, height, width = inside(path, raster.window, array.shape[-2:])
+            bands = 1 if array.ndim == 2 else array.shape[0]
+            return Grid(height, width, "", NOWHERE, str(array.dtype), bands, ("",) * bands)
+    with opened(path) as file:
+        row, column, height, width = inside(path, raster.window, file.shape)
         transform = file.window_transform(Cut(column, row, width, height))
         crs = file.crs.to_wkt() if file.crs else ""
         names = tuple(name or "" for name in file.descriptions)
         return Grid(height, width, crs, tuple(transform)[:6], file.dtypes[0], file.count, names)
+
+
+def inside(path: Path, window: Window | None, size: Sequence[int]) -> Window:
+    """The window, or that of the whole file; one that reaches beyond it is refused."""
+    row, column, height, width = window or (0, 0, size[0], size[1])
+    if row < 0 or column < 0 or row + height > size[0] or column + width > size[1]:
+        raise ValueError(
+            f"{path} has {size[0]} x {size[1]} pixels; the window {window} (first row, first column, height, width) "
+            "reaches beyond them"
+        )
+    return row, column, height, width
 
 
 def read_image(
@@ -105,12 +120,12 @@ def read_image(
     """
     numbers = list(raster.bands or range(1, len(imagery.bands) + 1))
     with opened(root / raster.path) as file:
-        cut = _cut(raster.window, part)
+        cut = cut_of(raster.window, part)
         nodata = file.nodata if imagery.nodata is None else imagery.nodata
         # Which bands are wanted must not change which pixels are empty.
         needed = list(wanted) if nodata is None and "int" in file.dtypes[0] else list(range(len(numbers)))
         values = file.read([numbers[i] for i in needed], window=cut)
-        seen = _seen(values, nodata)
+        seen = seen_in(values, nodata)
         values = values[[needed.index(i) for i in wanted]]
         flags = {flag.name for flag in file.mask_flag_enums[0]}
         if flags & {"per_dataset", "alpha"}:
@@ -120,8 +135,12 @@ def read_image(
 
 def read_band(root: Path, raster: Raster, part: Window | None = None) -> tuple[np.ndarray, float | None]:
     """One band as it is stored, (H, W), and what the file declares as nodata."""
-    with opened(root / raster.path) as file:
-        return file.read((raster.bands or (1,))[0], window=_cut(raster.window, part)), file.nodata
+    path, number, cut = root / raster.path, (raster.bands or (1,))[0], cut_of(raster.window, part)
+    if path.suffix in ARRAYS:
+        with opened_array(path) as array:
+            return read_array(array if array.ndim == 3 else array[None], [number - 1], cut)[0], None
+    with opened(path) as file:
+        return file.read(number, window=cut), file.nodata
 
 
 def read_colours(root: Path, raster: Raster, part: Window | None = None) -> np.ndarray:
@@ -137,10 +156,11 @@ def read_colours(root: Path, raster: Raster, part: Window | None = None) -> np.n
                 f"{root / raster.path} has {file.count} bands, of which {list(numbers)} should be red, green and blue: "
                 "masks drawn in colours have three. Leave the reader's codes out if masks hold ids"
             )
-        return file.read(numbers, window=_cut(raster.window, part))
+        return file.read(numbers, window=cut_of(raster.window, part))
 
 
-def _cut(window: Window | None, part: Window | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
+def cut_of(window: Window | None, part: Window | None) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """First and last row (not included) and columns of a part of a window, in the file; None = all."""
     if part is None and window is None:
         return None
     top, left = (0, 0) if window is None else window[:2]
@@ -148,7 +168,8 @@ def _cut(window: Window | None, part: Window | None) -> tuple[tuple[int, int], t
     return (top + row, top + row + height), (left + column, left + column + width)
 
 
-def _seen(values: np.ndarray, nodata: float | None) -> np.ndarray:
+def seen_in(values: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Which pixels (..., H, W) of bands (C, ..., H, W) hold anything; see :func:`read_image`."""
     seen = np.ones(values.shape[1:], bool)
     if nodata is not None and nodata == nodata:
         empty = values == nodata

@@ -1,10 +1,9 @@
-"""Store -> batches of images: windows are read as they are stored, and become numbers on the device."""
+"""Store -> batches of images and series: windows are read as they are stored, and become numbers on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,8 @@ from ..store import band_numbers
 from .augment import Augment, Image, picked, resized
 from .geo import centres, to_lonlat
 from .labels import UNKNOWN, Remap
-from .records import Window
 from .store import SceneStore
-
-TRIES = 10  # crops that are looked at for one that holds the class that was drawn
-LEAST = 0.01  # share of a crop that the class should cover
-NARROW = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64, np.dtype(np.int8): np.int16}
+from .windows import narrow, onto, padded, place, scaled, stacked, window_of
 
 
 @dataclass(frozen=True)
@@ -38,29 +33,44 @@ class PatchPart(Part):
 
 
 @dataclass(frozen=True)
+class RawLook:
+    """One sensor's images or series as they were read.
+
+    Attributes:
+        counts: (B, C, H, W) or (B, T, C, H, W) counts as they are stored.
+        seen: (B, H, W) or (B, T, H, W) bool.
+        shape: Height and width that they get on the device.
+        days: (B, T) days since 1 January of the label year; None of images, as ``valid``.
+        valid: (B, T) bool, dates that are there and valid.
+    """
+
+    counts: Tensor
+    seen: Tensor
+    shape: tuple[int, int]
+    days: Tensor | None = None
+    valid: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Raw:
     """A batch as it was read: small numbers, on the CPU.
 
     Attributes:
-        counts: Sensor -> (B, C, H, W) counts as they are stored.
-        seen: Sensor -> (B, H, W) bool.
+        looks: By sensor.
         labels: (B, H, W) uint8, 255 = none; None where they must not be seen.
         lonlat: (B, 2) float32 degrees.
         xy: (B, 2) float64 metres.
         rows: (B,) int64.
         shape: Height and width that labels get on the device.
-        shapes: Sensor -> height and width that its images get.
         seed: Of the augmentation; None = there is none.
     """
 
-    counts: Mapping[str, Tensor]
-    seen: Mapping[str, Tensor]
+    looks: Mapping[str, RawLook]
     labels: Tensor | None
     lonlat: Tensor
     xy: Tensor
     rows: Tensor
     shape: tuple[int, int]
-    shapes: Mapping[str, tuple[int, int]]
     seed: int | None
 
 
@@ -118,14 +128,15 @@ class PatchReader:
             parts = np.column_stack([np.zeros_like(full), full])
         else:
             goals = self._goals(part, positions, stream)
-            drawn = [_place(size, side, mask, k, stream) for size, (mask, k) in zip(full, goals, strict=True)]
+            step = self._step(numbers[0])
+            drawn = [place(size, side, mask, k, stream, step) for size, (mask, k) in zip(full, goals, strict=True)]
             parts = np.array(drawn)
-        counts, seen, shapes = self._images(numbers, parts, side or shape, shape)
+        read = {name: self._look(name, numbers, parts, side or shape, shape) for name in self.bands}
         labels = None if remap is None else [self._mask(row, remap, p) for row, p in zip(numbers, parts, strict=True)]
         lonlat, xy = self._places(numbers, parts, full)
         seed = None if stream is None or self.augment is None else int(torch.randint(2**62, (1,), generator=stream))
-        stacked = None if labels is None else _stack(labels, side or shape)
-        return Raw(counts, seen, stacked, lonlat, xy, rows, shape, shapes, seed)
+        maps = None if labels is None else stacked(labels, side or shape)
+        return Raw(read, maps, lonlat, xy, rows, shape, seed)
 
     def _shape(
         self, full: np.ndarray, stream: torch.Generator | None
@@ -138,6 +149,13 @@ class PatchReader:
         if not self.crop and factor == 1.0:
             return None, target
         return (max(1, round(target[0] / factor)), max(1, round(target[1] / factor))), target
+
+    def _step(self, row: int) -> tuple[int, int]:
+        """Pixels of the first sensor in one of the coarsest sensor that is read; 1 where they are no whole number."""
+        full = self.store.sizes[row].tolist()
+        each = zip(*(self.store.size(row, name) for name in self.bands), strict=True)
+        height, width = (n // min(sizes) if n % min(sizes) == 0 else 1 for n, sizes in zip(full, each, strict=True))
+        return height, width
 
     def _goals(
         self, part: Part, positions: Tensor, stream: torch.Generator
@@ -154,26 +172,27 @@ class PatchReader:
         ]
 
     def _mask(self, row: int, remap: Remap, part: np.ndarray | None) -> np.ndarray:
-        cut = None if part is None else _window(part)
+        cut = None if part is None else window_of(part)
         found = self.store.labels(row, remap, cut)
         return np.full(self.store.sizes[row] if cut is None else cut[2:], UNKNOWN, np.uint8) if found is None else found
 
-    def _images(
-        self, rows: Sequence[int], parts: np.ndarray, side: tuple[int, int], shape: tuple[int, int]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, tuple[int, int]]]:
-        counts, seen, shapes = {}, {}, {}
-        for name, wanted in self.bands.items():
-            bands = band_numbers(self.store.sensors[name], wanted, name)
-            ratio = np.array(self.store.size(rows[0], name)) / self.store.sizes[rows[0]]
-            its_side, shapes[name] = (_scaled(s, ratio) for s in (side, shape))
-            read = []
-            for row, part in zip(rows, parts, strict=True):
-                size = self.store.size(row, name)
-                own = np.array(size) / self.store.sizes[row]
-                read.append(self.store.pixels(row, name, bands, _onto(part, own, size)))
-            counts[name] = _stack([_narrow(values) for values, _ in read], its_side, 0)
-            seen[name] = _stack([where for _, where in read], its_side, False)
-        return counts, seen, shapes
+    def _look(
+        self, name: str, rows: Sequence[int], parts: np.ndarray, side: tuple[int, int], shape: tuple[int, int]
+    ) -> RawLook:
+        """One sensor's windows on the same ground, stacked; dates are padded to the longest series."""
+        bands = band_numbers(self.store.sensors[name], self.bands[name], name)
+        ratio = np.array(self.store.size(rows[0], name)) / self.store.sizes[rows[0]]
+        read = []
+        for row, part in zip(rows, parts, strict=True):
+            size = self.store.size(row, name)
+            own = np.array(size) / self.store.sizes[row]
+            read.append(self.store.pixels(row, name, bands, onto(part, own, size)))
+        counts = stacked([narrow(values) for values, _ in read], scaled(side, ratio), 0)
+        seen = stacked([where for _, where in read], scaled(side, ratio), False)
+        if not self.store.sensors[name].series:
+            return RawLook(counts, seen, scaled(shape, ratio))
+        days, valid = zip(*(self.store.calendar(row, name) for row in rows), strict=True)
+        return RawLook(counts, seen, scaled(shape, ratio), padded(days), padded(valid))
 
     def _places(self, rows: Sequence[int], parts: np.ndarray, full: np.ndarray) -> tuple[Tensor, Tensor]:
         """Where the centres of the parts lie, in degrees and metres."""
@@ -189,78 +208,41 @@ class PatchReader:
     # -- in the training process -------------------------------------------------------------------------------------
 
     def finish(self, raw: Raw) -> Batch:
-        """Physical units on the device, augmented; empty pixels at the mean of the band and without a label."""
-        images = {name: self._image(name, raw) for name in raw.counts}
+        """Physical units on the device, augmented; empty pixels at the mean of the band, masked, and without a label.
+
+        A series takes no label away: clouds pass, and a run on radar must be scored on the pixels of one on colours.
+        """
+        images = {name: self._image(name, look) for name, look in raw.looks.items()}
         labels = None if raw.labels is None else raw.labels.to(self.device, non_blocking=True)
         labels = None if labels is None else picked(labels, *raw.shape)
         if raw.seed is not None and self.augment is not None:
             stream = torch.Generator(self.device).manual_seed(raw.seed)
             images, labels = self.augment(images, labels, self.bands, self.statistics, stream)
-        inputs = {name: Observation(self._filled(name, image)) for name, image in images.items()}
+        inputs = {name: self._observation(name, image, raw.looks[name]) for name, image in images.items()}
         if labels is not None:
             labels = labels.long()
             labels[labels == UNKNOWN] = IGNORE
-            if self.store.first in images:
+            if self.store.first in images and not self.store.sensors[self.store.first].series:
                 labels[~images[self.store.first].seen] = IGNORE
         lonlat, xy = (x.to(self.device, non_blocking=True) for x in (raw.lonlat, raw.xy))
         return Batch(inputs, labels, lonlat, raw.rows, xy)
 
-    def _image(self, name: str, raw: Raw) -> Image:
-        sensor, shape = self.store.sensors[name], raw.shapes[name]
-        counts, seen = (x[name].to(self.device, non_blocking=True) for x in (raw.counts, raw.seen))
+    def _image(self, name: str, look: RawLook) -> Image:
+        sensor = self.store.sensors[name]
+        counts, seen = (x.to(self.device, non_blocking=True) for x in (look.counts, look.seen))
         values = counts.float() * sensor.scale + sensor.offset
-        if tuple(values.shape[-2:]) != shape:
-            mean = torch.tensor(self.statistics[name][0], device=values.device)[:, None, None]
-            values = resized(torch.where(seen[:, None], values, mean), *shape)
-        return Image(values, picked(seen, *shape))
+        if tuple(values.shape[-2:]) != look.shape:
+            values = resized(self._filled(name, values, seen), *look.shape)
+        return Image(values, picked(seen, *look.shape))
 
-    def _filled(self, name: str, image: Image) -> Tensor:
-        mean = torch.tensor(self.statistics[name][0], device=image.values.device)[:, None, None]
-        return torch.where(image.seen[:, None], image.values, mean)
+    def _observation(self, name: str, image: Image, look: RawLook) -> Observation:
+        if look.days is None or look.valid is None:
+            return Observation(self._filled(name, image.values, image.seen), valid_pixels=image.seen)
+        days, valid = (x.to(self.device, non_blocking=True) for x in (look.days, look.valid))
+        seen = image.seen & valid[:, :, None, None]
+        return Observation(self._filled(name, image.values, seen), days, seen.flatten(2).any(2), seen)
 
-
-def _place(
-    size: np.ndarray, side: tuple[int, int], mask: np.ndarray | None, goal: int | None, stream: torch.Generator
-) -> Window:
-    """A random part of a patch: first row, first column, height, width; of ten the first that holds the class."""
-    height, width = (min(int(s), n) for s, n in zip(size, side, strict=True))
-    free = torch.tensor([int(size[0]) - height + 1, int(size[1]) - width + 1])
-    draws = (torch.rand(TRIES, 2, generator=stream) * free).long().tolist()
-    for row, column in draws:
-        if mask is None or goal is None:
-            break
-        if (mask[row : row + height, column : column + width] == goal).mean() >= LEAST:
-            break
-    return row, column, height, width
-
-
-def _scaled(side: tuple[int, int], ratio: np.ndarray) -> tuple[int, int]:
-    return max(1, round(side[0] * ratio[0])), max(1, round(side[1] * ratio[1]))
-
-
-def _onto(part: np.ndarray, ratio: np.ndarray, size: tuple[int, int]) -> Window:
-    """The same part on another sensor's pixels, to the nearest whole one."""
-    height, width = (min(n, max(1, round(float(p * r)))) for n, p, r in zip(size, part[2:], ratio, strict=True))
-    row = min(size[0] - height, round(float(part[0] * ratio[0])))
-    column = min(size[1] - width, round(float(part[1] * ratio[1])))
-    return row, column, height, width
-
-
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """In a type that torch computes with."""
-    return values.astype(NARROW[values.dtype]) if values.dtype in NARROW else values
-
-
-def _window(part: np.ndarray) -> Window:
-    row, column, height, width = (int(n) for n in part)
-    return row, column, height, width
-
-
-def _stack(arrays: Sequence[np.ndarray], side: tuple[int, int], rest: Any = UNKNOWN) -> Tensor:
-    """(B, ..., H, W) of arrays (..., h, w) that may be smaller; ``rest`` where they end."""
-    if all(a.shape[-2:] == side for a in arrays):
-        return torch.from_numpy(np.stack(arrays))
-    out = np.full((len(arrays), *arrays[0].shape[:-2], *side), rest, arrays[0].dtype)
-    for i, array in enumerate(arrays):
-        out[i, ..., : array.shape[-2], : array.shape[-1]] = array
-    return torch.from_numpy(out)
+    def _filled(self, name: str, values: Tensor, seen: Tensor) -> Tensor:
+        """The mean of the band where nothing was seen: 0 when normalised."""
+        mean = torch.tensor(self.statistics[name][0], device=values.device)[:, None, None]
+        return torch.where(seen.unsqueeze(-3), values, mean)

@@ -11,16 +11,52 @@ Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """Which pixels of a series a mask hides (cloud, snow, shadow), and which dates then do not count.
+
+    Attributes:
+        bands: Bands of the mask at each date.
+        least: Of each of them the smallest value that hides, e.g. ``(60, 60)`` percent; None = the band has none.
+        values: Of each of them the values that hide, e.g. classes.
+        clear: Share of a patch's pixels that must be seen, in [0, 1]; a date with less is not valid.
+
+    Raises:
+        ValueError: If there is not one entry a band, or ``clear`` is no share.
+    """
+
+    bands: int = 1
+    least: tuple[float | None, ...] = ()
+    values: tuple[tuple[int, ...], ...] = ()
+    clear: float = 0.0
+
+    def __post_init__(self) -> None:
+        least = tuple(self.least) or (None,) * self.bands
+        values = tuple(tuple(listed) for listed in self.values) or ((),) * self.bands
+        if not len(least) == len(values) == self.bands or not 0 <= self.clear <= 1:
+            raise ValueError(
+                f"a mask of {self.bands} bands needs as many entries in least and values, and clear between 0 and 1; "
+                f"got least={list(least)}, values={list(values)}, clear={self.clear}"
+            )
+        object.__setattr__(self, "least", least)
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
 class Imagery:
     """How the numbers of one sensor's images are to be read.
 
     Attributes:
         bands: Band names, in the order of the numbers in :attr:`Raster.bands`.
-        units: Physical unit of ``count * scale + offset``, e.g. ``"reflectance"``, ``"digital number"``, ``"dB"``.
+        units: Physical unit of ``count * scale + offset``, e.g. ``"digital number"``. Of ``"reflectance"``, ``"dB"``
+            and ``"linear"`` (backscatter) numbers are refused that cannot be such (:mod:`.units`).
         scale: Physical units per stored count.
         offset: Physical value of count 0.
-        nodata: Stored count that means "nothing seen here"; None = what the file declares, if it declares one.
-        dtype: What the files hold; another one is refused, for an 8-bit range is not a 16-bit one.
+        nodata: Stored count that means "nothing seen here"; None = what the file declares, if it declares one (of a
+            series: none).
+        dtype: What the files hold; another one is refused, for an 8-bit range is not a 16-bit one. ``"float"`` = floats
+            of any width.
+        series: Whether each patch has a :class:`Series` of this sensor, not a :class:`Raster`.
+        hidden: How masks of a series are to be read; None = there are none.
     """
 
     bands: tuple[str, ...]
@@ -29,6 +65,12 @@ class Imagery:
     offset: float = 0.0
     nodata: float | None = None
     dtype: str = "uint8"
+    series: bool = False
+    hidden: Hidden | None = None
+
+    def __post_init__(self) -> None:
+        if self.hidden is not None and not self.series:
+            raise ValueError("an imagery with a rule for masks (hidden) is one of a series: set series")
 
 
 @dataclass(frozen=True)
@@ -44,6 +86,34 @@ class Raster:
     path: str
     window: Window | None = None
     bands: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """Where the images of one sensor over time lie.
+
+    Three layouts are told apart by the files. One ``.npy``: (T, C, H, W). One ``.h5``: a data set (T, C, H, W) at
+    ``key``. One GeoTIFF: T x C bands, date by date (all bands of the first date, then all of the second). Several
+    GeoTIFFs: one a date. Masks are laid out in one of these ways, too.
+
+    Attributes:
+        paths: Files below the raw folder.
+        dates: ISO ``YYYY-MM-DD`` of each frame, in the order of the frames. They need not ascend: frames are read in
+            the order of their dates. Two on one day stay two.
+        window: See :class:`Raster`.
+        bands: 1-based numbers of the bands of one date; () = all, in order.
+        key: Data set in an h5 file.
+        masks: Files of the mask; () = this patch has none.
+        mask_key: Data set of the mask in an h5 file.
+    """
+
+    paths: tuple[str, ...]
+    dates: tuple[str, ...]
+    window: Window | None = None
+    bands: tuple[int, ...] = ()
+    key: str = ""
+    masks: tuple[str, ...] = ()
+    mask_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,11 +135,11 @@ class Vectors:
 
 @dataclass(frozen=True)
 class Scene:
-    """One patch: images of one or more sensors on one footprint, and a mask where it is labelled.
+    """One patch: images, or series of them, of one or more sensors on one footprint, and a mask where it is labelled.
 
     Attributes:
         key: Patch id, unique in the data set, e.g. ``"IMG_000826"``.
-        images: Sensor name -> where its pixels lie. All share the footprint; they may differ in pixel size.
+        images: Sensor name -> where its pixels lie. All share the footprint; they may differ in pixel size and dates.
         mask: Class ids, or colours that stand for them, on the grid of the first sensor, or polygons; None = not
             labelled.
         lon: Longitude of the centre, degrees WGS 84; nan where the place is not known.
@@ -81,14 +151,14 @@ class Scene:
         zone: Group of neighbouring patches that must stay on one side of a split.
         country: ISO 3166 alpha-2 code.
         region: Department, city or scene type: what domains select by.
-        year: Year of the images.
+        year: Year of the images; of series that of the labels, from whose 1 January days are counted.
         sensor: Camera, or what else domains select by.
         split: The publisher's split: train, val, test, or "".
         date: Acquisition, ISO ``YYYY-MM-DD``; "" where unknown.
     """
 
     key: str
-    images: Mapping[str, Raster]
+    images: Mapping[str, Raster | Series]
     mask: Raster | Vectors | None
     lon: float
     lat: float

@@ -17,10 +17,13 @@ from torch import Tensor
 from ..prepared import Prepared, read_about
 from .labels import Remap, read_labels
 from .raster import TileError, read_image
-from .records import Classes, Imagery, Raster, Vectors, Window
+from .records import Classes, Hidden, Imagery, Raster, Series, Vectors, Window
+from .series import days_of, read_series
 from .writer import KIND, SCENE_FORMAT
 
 SAMPLED = 16  # patches whose pixels enter the fingerprint
+PLACES = (".path", ".window", ".bands")
+LISTS = (".paths", ".dates", ".key", ".masks", ".mask_key", ".clear", ".valid")  # of series
 
 
 class SceneStore(Prepared):
@@ -28,7 +31,8 @@ class SceneStore(Prepared):
 
     ``<store>/index.parquet`` (GeoParquet) has one row a patch: parcel_id country region year sensor zone split date lon
     lat x y crs gsd height width seen, ``<sensor>.path|window|bands|size`` (where its pixels lie),
-    ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each band in physical units),
+    ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each band in physical units), of
+    series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid`` (:mod:`.measure_series`),
     ``mask.path|window|bands|column|layer``, and counts, the pixels of each class of ``names``. No pixel is copied.
 
     Args:
@@ -52,9 +56,7 @@ class SceneStore(Prepared):
                 f"the store at {self.path} reads from {self.root}, which is not there; set data.root=<folder of the "
                 "raw files>"
             )
-        self.sensors = {
-            name: Imagery(**{**spec, "bands": tuple(spec["bands"])}) for name, spec in self.about["sensors"].items()
-        }
+        self.sensors = {name: imagery_of(spec) for name, spec in self.about["sensors"].items()}
         spec = self.about["classes"]
         names = {int(number): name for number, name in spec["names"].items()}
         self.classes = Classes(names, frozenset(spec["ignored"]), spec["colours"], spec.get("codes", {}))
@@ -84,25 +86,22 @@ class SceneStore(Prepared):
         """What these data are, in 16 hex digits: the index without paths, sensors, classes, some patches' pixels."""
         about = [self.about["sensors"], self.about["classes"]]
         found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        plain = [
-            c for c in self.index.columns if not c.endswith((".path", ".mean", ".m2", ".window", ".bands", ".size"))
-        ]
+        plain = [c for c in self.index.columns if not c.endswith((*PLACES, *LISTS, ".mean", ".m2", ".size"))]
         frame = self.index[plain].drop(columns="counts")
+        for name in self.series_sensors:
+            found.update(json.dumps([list(dates) for dates in self._columns[f"{name}.dates"]]).encode())
         found.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
         found.update(self.counts.tobytes())
         for row in np.unique(np.linspace(0, len(self) - 1, SAMPLED).astype(int)).tolist():
-            found.update(
-                self.pixels(row, self.first, range(len(self.sensors[self.first].bands)))[0][:, ::16, ::16].tobytes()
-            )
+            values = self.pixels(row, self.first, range(len(self.sensors[self.first].bands)))[0]
+            found.update(values[..., ::16, ::16].tobytes())
         return found.hexdigest()[:16]
 
     # -- pixels ------------------------------------------------------------------------------------------------------
 
     @cached_property
     def _columns(self) -> dict[str, list[Any]]:
-        wanted = [
-            c for c in self.index.columns if c.endswith((".path", ".window", ".bands", ".size", ".column", ".layer"))
-        ]
+        wanted = [c for c in self.index.columns if c.endswith((*PLACES, *LISTS, ".size", ".column", ".layer"))]
         return {name: self.index[name].to_list() for name in wanted}
 
     def raster(self, row: int, name: str) -> Raster:
@@ -110,6 +109,23 @@ class SceneStore(Prepared):
         path, window, bands = (self._columns[f"{name}.{key}"][row] for key in ("path", "window", "bands"))
         cut: Window | None = None if window is None else tuple(int(x) for x in window)  # type: ignore[assignment]
         return Raster(path, cut, tuple(int(band) for band in bands))
+
+    @property
+    def series_sensors(self) -> list[str]:
+        """Sensors of which each patch has a series."""
+        return [name for name, imagery in self.sensors.items() if imagery.series]
+
+    def series(self, row: int, name: str) -> Series:
+        """Where the series of a patch lies."""
+        at = self.raster(row, name)
+        paths, dates, masks = (tuple(self._columns[f"{name}.{key}"][row]) for key in ("paths", "dates", "masks"))
+        key, mask_key = (self._columns[f"{name}.{key}"][row] for key in ("key", "mask_key"))
+        return Series(paths, dates, at.window, at.bands, key, masks, mask_key)
+
+    def calendar(self, row: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Days since 1 January of the label year (T,) int64, ascending, and which of the dates are valid (T,) bool."""
+        days = days_of(self._columns[f"{name}.dates"][row], int(self.index["year"].iloc[row]))
+        return days, np.asarray(self._columns[f"{name}.valid"][row], bool)
 
     def mask(self, row: int) -> Raster | Vectors | None:
         """Where the labels of a patch lie; None if it has none."""
@@ -126,7 +142,7 @@ class SceneStore(Prepared):
     def pixels(
         self, row: int, sensor: str, bands: Sequence[int], part: Window | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Counts (C, H, W) as they are stored, and where there are any (H, W).
+        """Counts (C, H, W) as they are stored, and where there are any (H, W); of series (T, C, H, W) and (T, H, W).
 
         Args:
             row: Which patch.
@@ -143,10 +159,12 @@ class SceneStore(Prepared):
             self._kept[row, sensor] = self._read(row, sensor, range(len(self.sensors[sensor].bands)), None)
         values, seen = self._kept[row, sensor]
         cut = ... if part is None else np.s_[..., part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
-        return values[list(bands)][cut], seen[cut]
+        return values[..., list(bands), :, :][cut], seen[cut]
 
     def _read(self, row: int, sensor: str, bands: Sequence[int], part: Window | None) -> tuple[np.ndarray, np.ndarray]:
         with self._named(row):
+            if self.sensors[sensor].series:
+                return read_series(self.root, self.series(row, sensor), self.sensors[sensor], bands, part)
             return read_image(self.root, self.raster(row, sensor), self.sensors[sensor], bands, part)
 
     @contextmanager
@@ -181,9 +199,20 @@ class SceneStore(Prepared):
     @property
     def nbytes(self) -> int:
         """Bytes of all pixels of all sensors and of the labels, decoded."""
-        sizes = {name: np.stack(self.index[f"{name}.size"].to_list()).prod(1).sum() for name in self.sensors}
+        sizes = {}
+        for name in self.sensors:
+            pixels = np.stack(self.index[f"{name}.size"].to_list()).prod(1)
+            if self.sensors[name].series:
+                pixels = pixels * self.index[f"{name}.dates"].map(len).to_numpy()
+            sizes[name] = pixels.sum()
         widths = {name: np.dtype(s.dtype).itemsize * len(s.bands) + 1 for name, s in self.sensors.items()}
         return int(sum(sizes[name] * widths[name] for name in sizes) + self.sizes.prod(1).sum())
+
+
+def imagery_of(spec: dict[str, Any]) -> Imagery:
+    """An imagery as store.json spells it."""
+    hidden = spec.get("hidden")
+    return Imagery(**{**spec, "bands": tuple(spec["bands"]), "hidden": Hidden(**hidden) if hidden else None})
 
 
 def open_store(path: Path | str) -> Any:

@@ -52,7 +52,9 @@ def write_scenes(
         scenes: The patches.
         sensors: Sensor name -> how its numbers are to be read.
         classes: What the ids in masks mean.
-        on_empty: What to do with a patch without a pixel: ``error`` or ``drop`` (listed in dropped.csv).
+        on_empty: What to do with a patch without a pixel: ``error`` or ``drop`` (listed in dropped.csv). A patch whose
+            series are all cloud, but for one, stays; store.json counts under ``unseen`` the patches without a valid
+            date of each series.
         on_corrupt: What to do with a patch that cannot be read: ``error``, which names the first five, or ``skip``
             (listed in skipped.csv).
         about: Licence, citation and the like, kept in store.json.
@@ -83,6 +85,7 @@ def write_scenes(
             "root": str(root.resolve()),
             "parcels": len(rows),
             **{name: len(left.get(name, [])) for name in ("dropped", "skipped")},
+            **_unseen(rows, _series(sensors)),
             **_legible(sensors, classes, names),
             "about": dict(about or {}),
             "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},
@@ -100,7 +103,7 @@ def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str])
         "format": SCENE_FORMAT,
         "kind": KIND,
         "made_with": f"eo_adapt {__version__}",
-        "sensors": {name: dataclasses.asdict(imagery) for name, imagery in sensors.items()},
+        "sensors": {name: _spelled(imagery) for name, imagery in sensors.items()},
         "names": names,
         "classes": {
             "names": {str(number): name for number, name in classes.names.items()},
@@ -109,6 +112,21 @@ def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str])
             **({"codes": dict(classes.codes)} if classes.codes else {}),
         },
     }
+
+
+def _series(sensors: Mapping[str, Imagery]) -> list[str]:
+    return [name for name, imagery in sensors.items() if imagery.series]
+
+
+def _unseen(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """How many patches have no valid date of each series."""
+    return {"unseen": {name: sum(not any(row[f"{name}.valid"]) for row in rows) for name in names}} if names else {}
+
+
+def _spelled(imagery: Imagery) -> dict[str, Any]:
+    """As json has it; what only series have is left out of images, whose stores stay what they were."""
+    spec = dataclasses.asdict(imagery)
+    return spec if imagery.series else {key: spec[key] for key in spec if key not in ("series", "hidden")}
 
 
 def _rows(
@@ -131,13 +149,13 @@ def _rows(
             if on_corrupt == "error" and len(left["skipped"]) == NAMED:
                 break
         elif not found["seen"]:
+            what = "nothing but nodata" + (" or cloud" if _series(sensors) else "")
             if on_empty == "error":
                 raise ValueError(
-                    f"patch {scene.key!r} holds nothing but nodata ({scene.images[next(iter(sensors))].path}); remove "
-                    "it, or set on_empty: drop in the recipe, which leaves such patches out and lists them in "
-                    "dropped.csv"
+                    f"patch {scene.key!r} holds {what} ({found[f'{next(iter(sensors))}.path']}); remove it, or set "
+                    "on_empty: drop in the recipe, which leaves such patches out and lists them in dropped.csv"
                 )
-            left.setdefault("dropped", []).append((scene.key, "nothing but nodata"))
+            left.setdefault("dropped", []).append((scene.key, what))
         else:
             rows.append(found)
     if on_corrupt == "error" and (bad := left.get("skipped")):

@@ -93,7 +93,7 @@ def test_windows_bands_scale_and_memory(tmp_path: Path, rng: np.random.Generator
     write_tiff(tmp_path / "big.tif", image, X, Y)
     mask = draw(rng, (8, 12))
     write_tiff(tmp_path / "m.tif", mask, X, Y, crs="")
-    sar = {"s1": Imagery(("VH", "VV"), units="dB", scale=0.01, nodata=-32768, dtype="int16")}
+    sar = {"s1": Imagery(("VH", "VV"), units="digital number", scale=0.01, nodata=-32768, dtype="int16")}
     cut = Raster("big.tif", (2, 3, 8, 12), (4, 2))
     s = replace(scene("p", X, Y, "z", "A"), images={"s1": cut}, mask=Raster("m.tif"))
     store = store_of(tmp_path / "store", tmp_path, [s], sensors=sar)
