@@ -167,7 +167,7 @@ def picture(data: SceneDataModule, row: int) -> np.ndarray:
     values, seen = data.store.pixels(row, sensor, numbers if len(numbers) == 3 else [0, 0, 0])
     if values.ndim == 4:
         clear = np.ma.masked_array(values, ~np.broadcast_to(seen[:, None], values.shape))
-        values, seen = np.ma.median(clear, axis=0).filled(0), seen.any(0)
+        values, seen = np.ma.median(clear, axis=0).filled(0), np.asarray(seen.any(0))
     image = values.astype(np.float64)
     known = image[:, seen]
     low, high = np.percentile(known, (2, 98)) if known.size else (0.0, 1.0)
