@@ -9,8 +9,7 @@ Raw layout of FLAIR#1::
 
 FLAIR#2 (Garioud et al. 2023, arXiv:2310.13336) has the same aerial images in training and other test departments, in
 ``flair_2_aerial_test`` and ``flair_2_labels_test``; :class:`Flair2`. Its Sentinel-2 superpatches (``flair_sen_train``,
-``flair_2_sen_test``) and the json of where patches lie in them (``flair-2_centroids_sp_to_patch.json``) are not read: a
-store of images holds no series yet.
+``flair_2_sen_test``) and the json of where patches lie in them (``flair-2_centroids_sp_to_patch.json``) are not read.
 
 ``D004_2021`` is department and year, ``Z10_AU`` a zone of neighbouring patches. Elevation is height above ground in
 steps of 0.2 m. Coordinates are EPSG:2154.
