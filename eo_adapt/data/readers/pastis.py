@@ -34,7 +34,7 @@ CRS, GSD, YEAR = "EPSG:2154", 10.0, 2019
 SOURCE = "PASTIS (https://zenodo.org/records/5012942) or PASTIS-R (https://zenodo.org/records/5735646)"
 METADATA = "metadata.geojson"
 PARTS = ("train", "val", "test")
-_RADAR = Imagery(("VV", "VH", "VV-VH"), "dB", dtype="float", series=True)
+_RADAR = Imagery(("VV", "VH", "VV-VH"), "dB", dtype="float", kind="series")
 SATELLITES: Mapping[str, Imagery] = {
     "S2": Imagery(
         ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"),
@@ -42,7 +42,7 @@ SATELLITES: Mapping[str, Imagery] = {
         1e-4,
         nodata=-10000.0,  # of Theia, whose L2A the counts are
         dtype="int16",
-        series=True,
+        kind="series",
     ),
     "S1A": _RADAR,
     "S1D": _RADAR,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...align.augment import turn
+from .points import turned
 
 RADIUS = 3  # pixels on each side that a blur reaches
 
@@ -19,12 +20,20 @@ class Image:
     """One sensor's images, or series of them, on their way to the network.
 
     Attributes:
-        values: (B, C, H, W) or (B, T, C, H, W) float32, physical units; anything where nothing was seen.
-        seen: (B, H, W) or (B, T, H, W) bool.
+        values: (B, C, H, W) or (B, T, C, H, W) float32, physical units, anything where nothing was seen; or points
+            (B, P, F).
+        seen: (B, H, W) or (B, T, H, W) bool, or (B, P).
+        extent: Height and width, in pixels, that points lie in; None = an image.
     """
 
     values: Tensor
     seen: Tensor
+    extent: tuple[int, int] | None = None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.extent or (self.seen.shape[-2], self.seen.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Augment:
 
     Colours change by what the bands vary in the sources, so 8-bit counts, decibels and metres are changed alike:
     x + g (x - mean) + (b + e) std. All dates of a series are turned, recoloured and blurred alike; noise is their own.
+    Of points, places are turned and mirrored and nothing else changes.
 
     Attributes:
         d4: Turn and mirror: one of the eight symmetries of a square (of four, where images are not square).
@@ -92,6 +102,10 @@ class Augment:
         turns = self._turns(images, stream)
         changed = {}
         for name, image in images.items():
+            if image.extent is not None:
+                points = image.values if turns is None else turned(image.values, turns, image.extent)
+                changed[name] = replace(image, values=points)
+                continue
             values = self._colours(image, bands[name], statistics[name], stream)
             if turns is None:
                 changed[name] = Image(values, image.seen)
@@ -102,9 +116,10 @@ class Augment:
     def _turns(self, images: Mapping[str, Image], stream: torch.Generator) -> Tensor | None:
         if not self.d4:
             return None
-        seen = [image.seen for image in images.values()]
-        turns = torch.rand(3, len(seen[0]), generator=stream, device=stream.device) < 0.5
-        turns[2] &= all(x.shape[-1] == x.shape[-2] for x in seen)
+        sides = [image.sides for image in images.values()]
+        batch = len(next(iter(images.values())).seen)
+        turns = torch.rand(3, batch, generator=stream, device=stream.device) < 0.5
+        turns[2] &= all(height == width for height, width in sides)
         return turns
 
     def _colours(

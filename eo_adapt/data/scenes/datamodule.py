@@ -21,6 +21,7 @@ from .augment import Augment
 from .labels import Remap, joined_names
 from .moments import statistics_of
 from .parts import DomainPatches, choose_map_classes, divide_patches, few_patches
+from .points import check_bands
 from .reader import PatchPart, PatchReader
 from .sampling import rare_classes, wanted_classes
 from .store import SceneStore
@@ -138,6 +139,7 @@ class SceneDataModule(DomainDataModule):
         self._sealed = {d.domain.name: d for d in known}
         self.parcels = [d if d.role == "source" else d.unlabelled() for d in known]
         self.legend, self.bands = self.label_set.legend, self._bands()
+        check_bands(self.bands, self.store.sensors)
         self.names = joined_names(self.store.classes, self.join)
         learnt = "target" if self.oracle else "source"
         self.labelled = [d for d in known if d.role == learnt]
@@ -160,8 +162,9 @@ class SceneDataModule(DomainDataModule):
     @property
     def provides(self) -> frozenset[str]:
         placed = all(bool(torch.isfinite(self.store.lonlat[d.rows]).all()) for d in self.parcels)
-        days = {"days"} if any(self.store.sensors[name].series for name in self.bands) else set()
-        return frozenset({"labels", "images", *days, *({"lonlat"} if placed else ())})
+        kinds = {self.store.sensors[name].kind for name in self.bands}
+        given = {"labels"} | ({"images"} if kinds != {"points"} else set()) | ({"days"} if "series" in kinds else set())
+        return frozenset(given | ({"lonlat"} if placed else set()))
 
     # -- parts -------------------------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ import numpy as np
 from .geo import transformer
 from .labels import UNKNOWN, Remap, other_footprint, read_labels, same_grid
 from .measure_series import Measured, measure_series
+from .points import measured
 from .raster import Grid, grid_of, read_image
-from .records import Imagery, Raster, Scene, Series, Vectors
+from .records import Imagery, Points, Raster, Scene, Series, Vectors
 from .units import misfit
 
 NUMBERS = ("n", "mean", "m2")  # of each sensor: pixels, mean and sum of squared deviations of each band
@@ -42,7 +43,14 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
     first = next(iter(sensors))
     row: dict[str, Any] = {}
     for name, imagery in sensors.items():
-        found, grid, seen = _measured(root, scene, name, imagery)
+        image = _of_kind(scene, name, imagery)
+        if isinstance(image, Points):
+            if name == first:
+                raise ValueError(f"patch {scene.key!r}: the first sensor is a raster, {name!r} holds points")
+            size = row["height"], row["width"]
+            row |= {f"{name}.{key}": value for key, value in measured(root, scene.key, image, imagery, size).items()}
+            continue
+        found, grid, seen = _measured(root, scene, name, image, imagery)
         row |= {f"{name}.{key}": value for key, value in found.items()}
         if name == first:
             # Clouds hide no label: a series says nothing of where labels hold.
@@ -58,14 +66,19 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
     return {**_about(scene), **row}
 
 
-def _measured(root: Path, scene: Scene, name: str, imagery: Imagery) -> Measured:
-    """Columns of one sensor, its grid, and which of its pixels hold anything."""
+def _of_kind(scene: Scene, name: str, imagery: Imagery) -> Raster | Series | Points:
+    """The record of one sensor; refuses one of another kind than declared."""
     image = scene.images[name]
-    if imagery.series != isinstance(image, Series):
+    if not isinstance(image, {"raster": Raster, "series": Series, "points": Points}[imagery.kind]):
         raise ValueError(
-            f"patch {scene.key!r}: {name} is declared as {'a series' if imagery.series else 'an image'}, its record is "
-            f"a {type(image).__name__}: correct Imagery.series or the record"
+            f"patch {scene.key!r}: {name} is declared as {imagery.kind!r}, its record is a {type(image).__name__}: "
+            "correct Imagery.kind or the record"
         )
+    return image
+
+
+def _measured(root: Path, scene: Scene, name: str, image: Raster | Series, imagery: Imagery) -> Measured:
+    """Columns of one sensor, its grid, and which of its pixels hold anything."""
     if isinstance(image, Series):
         return measure_series(root, scene, name, image, imagery)
     grid = _checked(root, scene, name, image, imagery)

@@ -23,7 +23,7 @@ def statistics_of(
         rows: (M,) positions of the labelled training patches.
 
     Returns:
-        Sensor -> (mean, std), one number a band; a constant band has std 1.
+        Sensor -> (mean, std), one number a band; a constant band has std 1. Places of points have mean 0 and std 1.
 
     Raises:
         ValueError: If there is no pixel at all.
@@ -38,5 +38,7 @@ def statistics_of(
             raise ValueError(f"{name} has no pixel in the labelled training patches; check nodata and split")
         joined = (n * mean).sum(0) / n.sum()
         std = np.sqrt((m2.sum(0) + (n * np.square(mean - joined)).sum(0)) / n.sum())
+        if store.sensors[name].kind == "points":  # x and y say where a point lies: they stay pixels
+            joined[:2], std[:2] = 0.0, 1.0
         found[name] = (joined.tolist(), np.where(std > 1e-8, std, 1.0).tolist())
     return found

@@ -15,6 +15,8 @@ from ..store import band_numbers
 from .augment import Augment, Image, picked, resized
 from .geo import centres, to_lonlat
 from .labels import UNKNOWN, Remap
+from .points import cropped
+from .points import padded as padded_points
 from .store import SceneStore
 from .windows import narrow, onto, padded, place, scaled, stacked, window_of
 
@@ -37,8 +39,8 @@ class RawLook:
     """One sensor's images or series as they were read.
 
     Attributes:
-        counts: (B, C, H, W) or (B, T, C, H, W) counts as they are stored.
-        seen: (B, H, W) or (B, T, H, W) bool.
+        counts: (B, C, H, W) or (B, T, C, H, W) counts as they are stored, or (B, P, F) points.
+        seen: (B, H, W) or (B, T, H, W) bool, or (B, P).
         shape: Height and width that they get on the device.
         days: (B, T) days since 1 January of the label year; None of images, as ``valid``.
         valid: (B, T) bool, dates that are there and valid.
@@ -179,8 +181,14 @@ class PatchReader:
     def _look(
         self, name: str, rows: Sequence[int], parts: np.ndarray, side: tuple[int, int], shape: tuple[int, int]
     ) -> RawLook:
-        """One sensor's windows on the same ground, stacked; dates are padded to the longest series."""
-        bands = band_numbers(self.store.sensors[name], self.bands[name], name)
+        """One sensor's windows on the same ground, stacked; dates and points are padded to the most that there are."""
+        sensor = self.store.sensors[name]
+        bands = band_numbers(sensor, self.bands[name], name)
+        if sensor.kind == "points":
+            factor = shape[0] / side[0], shape[1] / side[1]
+            clouds = [self.store.points(row, name, bands) for row in rows]
+            cut = [cropped(c, window_of(p), factor) for c, p in zip(clouds, parts, strict=True)]
+            return RawLook(*padded_points(cut), shape)
         ratio = np.array(self.store.size(rows[0], name)) / self.store.sizes[rows[0]]
         read = []
         for row, part in zip(rows, parts, strict=True):
@@ -189,7 +197,7 @@ class PatchReader:
             read.append(self.store.pixels(row, name, bands, onto(part, own, size)))
         counts = stacked([narrow(values) for values, _ in read], scaled(side, ratio), 0)
         seen = stacked([where for _, where in read], scaled(side, ratio), False)
-        if not self.store.sensors[name].series:
+        if not sensor.series:
             return RawLook(counts, seen, scaled(shape, ratio))
         days, valid = zip(*(self.store.calendar(row, name) for row in rows), strict=True)
         return RawLook(counts, seen, scaled(shape, ratio), padded(days), padded(valid))
@@ -230,12 +238,16 @@ class PatchReader:
     def _image(self, name: str, look: RawLook) -> Image:
         sensor = self.store.sensors[name]
         counts, seen = (x.to(self.device, non_blocking=True) for x in (look.counts, look.seen))
+        if sensor.kind == "points":
+            return Image(counts, seen, look.shape)
         values = counts.float() * sensor.scale + sensor.offset
         if tuple(values.shape[-2:]) != look.shape:
             values = resized(self._filled(name, values, seen), *look.shape)
         return Image(values, picked(seen, *look.shape))
 
     def _observation(self, name: str, image: Image, look: RawLook) -> Observation:
+        if image.extent is not None:
+            return Observation(image.values, valid=image.seen)
         if look.days is None or look.valid is None:
             return Observation(self._filled(name, image.values, image.seen), valid_pixels=image.seen)
         days, valid = (x.to(self.device, non_blocking=True) for x in (look.days, look.valid))

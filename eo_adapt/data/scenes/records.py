@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 Window = tuple[int, int, int, int]
 
@@ -55,7 +55,7 @@ class Imagery:
             series: none).
         dtype: What the files hold; another one is refused, for an 8-bit range is not a 16-bit one. ``"float"`` = floats
             of any width.
-        series: Whether each patch has a :class:`Series` of this sensor, not a :class:`Raster`.
+        kind: ``raster``; ``series`` (:class:`Series`); or ``points`` (:class:`Points`), whose first bands are x and y.
         hidden: How masks of a series are to be read; None = there are none.
     """
 
@@ -65,12 +65,17 @@ class Imagery:
     offset: float = 0.0
     nodata: float | None = None
     dtype: str = "uint8"
-    series: bool = False
+    kind: Literal["raster", "series", "points"] = "raster"
     hidden: Hidden | None = None
 
     def __post_init__(self) -> None:
-        if self.hidden is not None and not self.series:
-            raise ValueError("an imagery with a rule for masks (hidden) is one of a series: set series")
+        if self.hidden is not None and self.kind != "series":
+            raise ValueError("an imagery with a rule for masks (hidden) is one of a series: set kind=series")
+
+    @property
+    def series(self) -> bool:
+        """Whether each patch has a :class:`Series` of this sensor."""
+        return self.kind == "series"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,24 @@ class Raster:
     path: str
     window: Window | None = None
     bands: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the points of a patch lie: rows of a table of float32 (N, F) that numpy saved.
+
+    Columns are the sensor's bands: x and y in pixels of the first sensor, from the patch's left and upper edge, then
+    what else is known of each point.
+
+    Attributes:
+        path: Below the raw folder, with forward slashes.
+        first: First row.
+        count: Number of rows.
+    """
+
+    path: str
+    first: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +162,8 @@ class Scene:
 
     Attributes:
         key: Patch id, unique in the data set, e.g. ``"IMG_000826"``.
-        images: Sensor name -> where its pixels lie. All share the footprint; they may differ in pixel size and dates.
+        images: Sensor name -> where its pixels or points lie. All share the footprint; they may differ in pixel size
+            and dates. The first sensor has no points.
         mask: Class ids, or colours that stand for them, on the grid of the first sensor, or polygons; None = not
             labelled.
         lon: Longitude of the centre, degrees WGS 84; nan where the place is not known.
@@ -158,7 +182,7 @@ class Scene:
     """
 
     key: str
-    images: Mapping[str, Raster | Series]
+    images: Mapping[str, Raster | Series | Points]
     mask: Raster | Vectors | None
     lon: float
     lat: float

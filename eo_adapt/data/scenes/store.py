@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..prepared import Prepared, read_about
 from .labels import Remap, read_labels
+from .points import read_points
 from .raster import TileError, read_image
-from .records import Classes, Hidden, Imagery, Raster, Series, Vectors, Window
+from .records import Classes, Hidden, Imagery, Points, Raster, Series, Vectors, Window
 from .series import days_of, read_series
 from .writer import KIND, SCENE_FORMAT
 
@@ -30,10 +31,11 @@ class SceneStore(Prepared):
     """A prepared data set of images with masks, opened for reading.
 
     ``<store>/index.parquet`` (GeoParquet) has one row a patch: parcel_id country region year sensor zone split date lon
-    lat x y crs gsd height width seen, ``<sensor>.path|window|bands|size`` (where its pixels lie),
-    ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each band in physical units), of
-    series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid`` (:mod:`.measure_series`),
-    ``mask.path|window|bands|column|layer``, and counts, the pixels of each class of ``names``. No pixel is copied.
+    lat x y crs gsd height width seen, ``<sensor>.path|window|bands|size`` (where its pixels lie; of points
+    ``<sensor>.path|rows|size``), ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each
+    band in physical units), of series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid``
+    (:mod:`.measure_series`), ``mask.path|window|bands|column|layer``, and counts, the pixels of each class of
+    ``names``. No pixel is copied.
 
     Args:
         path: The store's folder.
@@ -86,7 +88,7 @@ class SceneStore(Prepared):
         """What these data are, in 16 hex digits: the index without paths, sensors, classes, some patches' pixels."""
         about = [self.about["sensors"], self.about["classes"]]
         found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        plain = [c for c in self.index.columns if not c.endswith((*PLACES, *LISTS, ".mean", ".m2", ".size"))]
+        plain = [c for c in self.index.columns if not c.endswith((*PLACES, *LISTS, ".rows", ".mean", ".m2", ".size"))]
         frame = self.index[plain].drop(columns="counts")
         for name in self.series_sensors:
             found.update(json.dumps([list(dates) for dates in self._columns[f"{name}.dates"]]).encode())
@@ -101,7 +103,8 @@ class SceneStore(Prepared):
 
     @cached_property
     def _columns(self) -> dict[str, list[Any]]:
-        wanted = [c for c in self.index.columns if c.endswith((*PLACES, *LISTS, ".size", ".column", ".layer"))]
+        ends = (*PLACES, *LISTS, ".rows", ".size", ".column", ".layer")
+        wanted = [c for c in self.index.columns if c.endswith(ends)]
         return {name: self.index[name].to_list() for name in wanted}
 
     def raster(self, row: int, name: str) -> Raster:
@@ -167,6 +170,17 @@ class SceneStore(Prepared):
                 return read_series(self.root, self.series(row, sensor), self.sensors[sensor], bands, part)
             return read_image(self.root, self.raster(row, sensor), self.sensors[sensor], bands, part)
 
+    def points(self, row: int, sensor: str, bands: Sequence[int]) -> np.ndarray:
+        """Points (P, F) float32 of a patch, some of the sensor's bands of each.
+
+        Raises:
+            TileError: If the table cannot be read any more.
+        """
+        first, count = (int(n) for n in self._columns[f"{sensor}.rows"][row])
+        with self._named(row):
+            where = Points(self._columns[f"{sensor}.path"][row], first, count)
+            return read_points(self.root, where, self.sensors[sensor])[:, list(bands)]
+
     @contextmanager
     def _named(self, row: int) -> Iterator[None]:
         """Say of which patch a file cannot be read any more."""
@@ -198,14 +212,15 @@ class SceneStore(Prepared):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all pixels of all sensors and of the labels, decoded."""
+        """Bytes of all pixels of all sensors and of the labels, decoded; points stay in their tables."""
         sizes = {}
-        for name in self.sensors:
+        rasters = {name: s for name, s in self.sensors.items() if s.kind != "points"}
+        for name, sensor in rasters.items():
             pixels = np.stack(self.index[f"{name}.size"].to_list()).prod(1)
-            if self.sensors[name].series:
+            if sensor.series:
                 pixels = pixels * self.index[f"{name}.dates"].map(len).to_numpy()
             sizes[name] = pixels.sum()
-        widths = {name: np.dtype(s.dtype).itemsize * len(s.bands) + 1 for name, s in self.sensors.items()}
+        widths = {name: np.dtype(s.dtype).itemsize * len(s.bands) + 1 for name, s in rasters.items()}
         return int(sum(sizes[name] * widths[name] for name in sizes) + self.sizes.prod(1).sum())
 
 

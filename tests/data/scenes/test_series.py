@@ -19,9 +19,9 @@ from eo_adapt.data.scenes.records import Classes, Hidden, Imagery, Raster, Scene
 from eo_adapt.data.scenes.store import SceneStore
 from eo_adapt.types import IGNORE, Batch
 
-S2 = Imagery(("b4", "b8"), "reflectance", 1e-4, nodata=-10000, dtype="int16", series=True)
+S2 = Imagery(("b4", "b8"), "reflectance", 1e-4, nodata=-10000, dtype="int16", kind="series")
 CLOUDS = replace(S2, hidden=Hidden(2, (60, None), ((), (3, 9)), clear=0.5))
-S1 = Imagery(("vv",), "dB", dtype="float32", series=True)
+S1 = Imagery(("vv",), "dB", dtype="float32", kind="series")
 DATES = ("2019-10-31", "2020-01-05", "2020-03-01", "2020-03-01", "2020-12-31")
 CLASSES = Classes(NAMES, frozenset({0}))
 

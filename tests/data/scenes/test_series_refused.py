@@ -16,7 +16,7 @@ from eo_adapt.data.scenes.records import Classes, Hidden, Imagery, Raster, Scene
 from eo_adapt.data.scenes.units import misfit
 
 CLASSES = Classes({1: "water", 2: "forest"}, frozenset({0}))
-S2 = Imagery(("b4", "b8"), "reflectance", 1e-4, dtype="int16", series=True)
+S2 = Imagery(("b4", "b8"), "reflectance", 1e-4, dtype="int16", kind="series")
 DATES = ("2020-01-05", "2020-03-01", "2020-06-01")
 
 
@@ -66,7 +66,7 @@ def test_the_good_one_is_good(root: Path) -> None:
         (replace(GOOD, window=(4, 4, 8, 8)), r"s.npy has 8 x 8 pixels; the window \(4, 4, 8, 8\).*reaches beyond"),
         (replace(GOOD, bands=(1, 3)), r"s.npy has 2 bands a date, the reader of s2 names .* numbers \[1, 3\]"),
         (replace(GOOD, masks=("m.npy",)), r"s2 has masks, and its imagery no rule \(hidden\)"),
-        (Raster("s.npy"), r"s2 is declared as a series, its record is a Raster"),
+        (Raster("s.npy"), r"s2 is declared as 'series', its record is a Raster"),
     ],
 )
 def test_records_that_do_not_fit(root: Path, given: Series | Raster, says: str) -> None:
@@ -143,7 +143,7 @@ def test_units_are_checked_by_range(units: str, values: np.ndarray, says: str) -
 @pytest.mark.parametrize(("units", "value"), [("dB", 0.05), ("linear", -9.0)])
 def test_radar_of_another_unit_is_refused_with_its_file(root: Path, units: str, value: float) -> None:
     np.save(root / "r.npy", np.full((3, 1, 8, 8), value, np.float32))
-    radar = Imagery(("vv",), units, dtype="float", series=True)
+    radar = Imagery(("vv",), units, dtype="float", kind="series")
     with pytest.raises(ValueError, match=rf"'p': s2 .*r.npy: its values run from .* no {units}"):
         prepare(root, Series(("r.npy",), DATES), radar)
     other = replace(radar, units={"dB": "linear", "linear": "dB"}[units])

@@ -1,0 +1,1 @@
+"""Airborne laser scans: clouds of points become rasters of named bands on a given grid."""
