@@ -155,6 +155,7 @@ def _score(
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     from .report.predictions import write_predictions
     from .report.run import temperature_facts, write_report
+    from .robustness import without_each
 
     val = labelled_val(task, data)
     scale = temperature_facts(data, *val)
@@ -166,6 +167,7 @@ def _score(
         return write_map_results(folder, task, data, threshold, {**scale, **facts}, boundary)
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
     predictions = write_predictions(folder / "predictions.parquet", data, said, threshold, scale["temperature"])
+    facts = {**facts, **without_each(task, data)}
     report = write_report(folder / "report.json", task, data, predictions, {**scale, **facts})
     return report, predictions
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .encoders.base import Encoder
-from .types import Inputs, Observation, Output
+from .heads.modalities import SideHead
+from .types import Inputs, Observation, Output, SidedOutput
 
 
 class Normalise(nn.Module):
@@ -59,5 +60,10 @@ class Model(nn.Module):
 
     def forward(self, inputs: Inputs) -> Output:
         features = self.encoder(self.normalise(inputs))
-        logits: Tensor = self.head(features)
+        if isinstance(self.head, SideHead):
+            logits, sides = self.head.answers(features)
+            output = SidedOutput(features.maps[self.align_at], logits)
+            output.sides = sides
+            return output
+        logits = self.head(features)
         return Output(features.maps[self.align_at], logits)

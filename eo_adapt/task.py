@@ -18,7 +18,7 @@ from .model import Model
 from .optim import Optim
 from .selection.base import Criterion, Outputs, best
 from .selection.sample import balanced_pixels
-from .types import Batch, DomainBatch, Inputs, Output
+from .types import IGNORE, Batch, DomainBatch, Inputs, Output, Side, SidedOutput
 
 PIXELS = 64  # of each predicted class and batch of maps, that criteria look at
 
@@ -92,19 +92,25 @@ class AdaptationTask(pl.LightningModule):
 
     def view(self, batch: Batch, domain: int) -> View:
         """One domain as the model sees it."""
+        return self._view(batch, domain)[0]
+
+    def _view(self, batch: Batch, domain: int) -> tuple[View, Mapping[str, Side]]:
+        """The same, and what each modality says alone, of heads with auxiliary supervision."""
         with self.alignment.scope(domain):
-            features, logits = self.model(batch.inputs)
+            output = self.model(batch.inputs)
+        sides = output.sides if isinstance(output, SidedOutput) else {}
         days = next((o.days for o in batch.inputs.values() if o.days is not None), None)
-        return View(features, logits, batch.inputs, domain, batch.labels, batch.lonlat, days)
+        return View(output[0], output[1], batch.inputs, domain, batch.labels, batch.lonlat, days), sides
 
     def training_step(self, batch: DomainBatch, batch_idx: int) -> Tensor:
         """Sum of the task loss and the alignment's weighted terms."""
         step = Step(self.model, self.criterion, self.alignment.scope, self.progress)
         sources, targets = self.alignment.edit(batch.sources, batch.targets, step)
-        views = tuple(self.view(b, i) for i, b in enumerate((*sources, *targets)))
+        seen = [self._view(b, i) for i, b in enumerate((*sources, *targets))]
+        views = tuple(view for view, _ in seen)
         labelled, unlabelled = views[: len(sources)], views[len(sources) :]
         task = torch.stack([self.criterion(v.logits.float(), v.labels) for v in labelled]).mean()
-        terms = {"task": task}
+        terms = {"task": task} | self._auxiliary(labelled, [sides for _, sides in seen])
         if torch.isfinite(task):  # else methods would complain of the network's features, and name no parcels
             terms |= self.alignment(labelled, unlabelled, step)
         total = torch.stack(list(terms.values())).sum()
@@ -118,6 +124,17 @@ class AdaptationTask(pl.LightningModule):
             batch_size=len(batch.sources[0]),
         )
         return total
+
+    def _auxiliary(self, views: Sequence[View], sides: Sequence[Mapping[str, Side]]) -> dict[str, Tensor]:
+        """Weighted task loss of each modality alone, over the labelled samples that have it; a mean over domains."""
+        found: dict[str, list[Tensor]] = {}
+        for view, said in zip(views, sides, strict=False):
+            for name, (logits, present, weight) in said.items():
+                labels = view.labels
+                assert labels is not None  # noqa: S101  (labelled views have labels)
+                known = labels.where(present.view(-1, *[1] * (labels.ndim - 1)), IGNORE)
+                found.setdefault(name, []).append(weight * self.criterion(logits.float(), known))
+        return {f"auxiliary/{name}": torch.stack(terms).sum() / len(views) for name, terms in found.items()}
 
     def _not_finite(self, terms: dict[str, Tensor], batch: DomainBatch, batch_idx: int) -> str:
         bad = [name for name, term in terms.items() if not torch.isfinite(term)]

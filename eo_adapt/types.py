@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -66,9 +67,10 @@ class Observation:
 
     Attributes:
         values: (B, C) parcel attributes | (B, C, H, W) image | (B, T, C, H, W) image series |
-            (B, T, C) parcel series | (B, T, C, S) pixel sets. Physical units (reflectance 0..1, dB, index -1..1).
+            (B, T, C) parcel series | (B, T, C, S) pixel sets | (B, P, F) points, whose first two bands are x and y in
+            pixels. Physical units (reflectance 0..1, dB, index -1..1).
         days: (B, T) days since 1 January of the label year, may be negative; None without T.
-        valid: (B, T) bool, False on padding, cloud or missing dates; None without T.
+        valid: (B, T) bool, False on padding, cloud or missing dates; of points (B, P), False on padding; else None.
         valid_pixels: False on pixels that do not exist or are masked: (B, T, S) bool for pixel sets, (B, H, W) for
             images, (B, T, H, W) for image series (nothing seen there, cloud). None = all are there.
         gdd: (B, T) growing degree days accumulated up to each date, None when the store has no temperatures.
@@ -160,10 +162,29 @@ class DomainBatch(NamedTuple):
     targets: tuple[Batch, ...]
 
 
-class Features(NamedTuple):
-    """Encoder output, finest first, time already gone: (B, D_i, H_i, W_i) each, or one (B, D) for parcels."""
+class Branch(NamedTuple):
+    """What one modality of a fusion saw: maps of its own encoder, zeros in samples without it; who has it, (B,)."""
 
     maps: tuple[Tensor, ...]
+    present: Tensor
+
+
+class Features(NamedTuple):
+    """Encoder output, finest first, time already gone: (B, D_i, H_i, W_i) each, or one (B, D) for parcels.
+
+    A fusion of encoders adds what each of them says by itself, modality -> branch.
+    """
+
+    maps: tuple[Tensor, ...]
+    branches: Mapping[str, Branch] = MappingProxyType({})
+
+
+class Side(NamedTuple):
+    """What one modality says alone: logits (B, K, *S), the samples that have it (B,), and the weight of its loss."""
+
+    logits: Tensor
+    present: Tensor
+    weight: float
 
 
 class Output(NamedTuple):
@@ -171,3 +192,13 @@ class Output(NamedTuple):
 
     features: Tensor
     logits: Tensor
+
+
+class SidedOutput(Output):
+    """The same of a head with auxiliary supervision, in training; it unpacks like any other.
+
+    Attributes:
+        sides: Modality -> what it says alone.
+    """
+
+    sides: Mapping[str, Side]

@@ -26,7 +26,7 @@ from eo_adapt.signature import locate
 
 # What Python hands to a constructor because only the data know it.
 GIVEN = {"encoder": {"sensors"}, "head": {"encoder", "classes"}, "data": {"shift", "seed", "kind", "oracle", "shots"}}
-BLOCKS = {"in_channels"}
+BLOCKS = {"in_channels", "sensors", "encoder", "classes"}
 ENTRIES = [(group, name) for group in GROUPS for name in names(group)]
 
 
@@ -60,8 +60,9 @@ def test_each_yaml_builds(group: str, name: str) -> None:
     if group == "encoder":
         changes = {"sensors": {"s2": 4}}
     elif group == "head":
-        fits = "pse_ltae" if name == "classify" else "timm_pyramid"
-        changes = {"encoder": build("encoder", fits, sensors={"s2": 4}), "classes": 3}
+        fits = {"classify": "pse_ltae", "auxiliary": "fusion", "decision": "fusion"}.get(name, "timm_pyramid")
+        scheme = {"scheme": "decision"} if name == "decision" else {}
+        changes = {"encoder": build("encoder", fits, sensors={"s2": 4}, **scheme), "classes": 3}
     elif group == "data":
         recipe = OmegaConf.load(registry.path_of(group, name)).recipe
         shift = eo_adapt.types.Shift((eo_adapt.types.Domain("a", recipe),))

@@ -235,7 +235,7 @@ def choose_classes(
     counts: Counter[str] = Counter()
     for domain in parcels:
         if domain.role == "source":
-            counts.update(domain.of("train")[1].tolist())
+            counts.update(name for name in domain.of("train")[1].tolist() if name)
     if missing := [name for name in classes if not counts[name]]:
         raise ValueError(f"no source training parcel has the classes {missing} asked for; there are {sorted(counts)}")
     wanted = set(classes) or set(counts) | {n for d in parcels for n in d.labels.tolist()}

@@ -16,10 +16,16 @@ class Encoder(nn.Module, ABC):
     Attributes:
         channels: Channels of each returned map, finest first.
         strides: Input pixels per cell of each map; ``(0,)`` for a parcel vector.
+        apart: Whether the last map only holds the modalities side by side, so that a head must join their answers.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    apart: bool = False
+
+    def parts(self) -> Mapping[str, Encoder]:
+        """Modality -> its own encoder, of a fusion that has them; what each saw is in ``Features.branches``."""
+        return {}
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Features:

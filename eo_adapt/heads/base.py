@@ -17,14 +17,24 @@ class Head(nn.Module, ABC):
         encoder: The encoder it will follow; only ``channels`` and ``strides`` are read, it is not kept.
         classes: Number of classes K.
 
+    Attributes:
+        joins: Whether it joins what a fusion has left apart.
+
     Raises:
         ValueError: If there is no class, or the head cannot read this encoder's maps.
     """
+
+    joins: bool = False
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
         if classes < 1:
             raise ValueError(f"a head needs at least one class; got classes={classes}")
+        if encoder.apart and not self.joins:
+            raise ValueError(
+                f"{type(encoder).__name__} leaves the modalities apart until their answers (scheme decision), and "
+                f"{type(self).__name__} does not join them: set head=decision, or encoder.scheme=late"
+            )
         self.check(encoder)
         self.classes = classes
 

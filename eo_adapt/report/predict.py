@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,22 +12,34 @@ from ..data.datamodule import DomainDataModule
 from ..data.loader import Part, PartLoader
 from ..data.sampler import generator
 from ..task import AdaptationTask
-from ..types import IGNORE, Batch
+from ..types import IGNORE, Batch, Inputs
 
 PIXELS = 64  # of each patch, drawn alike from all places: what calibration looks at
 
 
 def said_of(
-    task: AdaptationTask, data: DomainDataModule, part: Part, domain: int
+    task: AdaptationTask,
+    data: DomainDataModule,
+    part: Part,
+    domain: int,
+    shown: Callable[[Batch], Inputs] = lambda batch: batch.inputs,
 ) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Batch by batch: what was read, logits and features, as the method predicts, where the network is."""
+    """Batch by batch: what was read, logits and features, as the method predicts, where the network is.
+
+    Args:
+        task: The trained network and its method.
+        data: The domains.
+        part: Which samples.
+        domain: Their domain's number.
+        shown: What the network is shown of a batch; all of it by default.
+    """
     grad = contextlib.nullcontext() if task.alignment.learns_at_test else torch.no_grad()
     seen: list[Tensor] = []
     hook = task.model.register_forward_hook(lambda model, inputs, output: seen.append(output.features.detach()))
     with grad, contextlib.ExitStack() as stack:
         stack.callback(hook.remove)
         for batch in PartLoader(data.reader.plain(), part, 1024):
-            inputs = {name: o.to(task.device) for name, o in batch.inputs.items()}
+            inputs = {name: o.to(task.device) for name, o in shown(batch).items()}
             seen.clear()
             with task.alignment.scope(domain):
                 logits = task.alignment.predict(task.model, inputs).detach()

@@ -25,10 +25,14 @@ def show(report: Mapping[str, Any], folder: Path) -> None:
     )
     heads = ("accuracy", "macro-F1", *(("mIoU",) if maps else ()), f"closed {short}", "kappa")
     for column in ("domain", "role", "test n", *heads):
-        table.add_column(column, justify="left" if column in ("domain", "role") else "right")
+        table.add_column(
+            column, justify="left" if column in ("domain", "role") else "right", no_wrap=column == "domain"
+        )
     for name, d in report["domains"].items():
         figures = [_spell(d[key]) for key in keys]
         table.add_row(name, d["role"], str(d["n"]), *figures)
+        for sensor, domains in report.get("without", {}).items():
+            table.add_row(f"  without {sensor}", "", "", *[_spell(domains[name][key]) for key in keys])
     console.print(table)
     stamp = " [bold red]uses target labels[/]" if report["uses_target_labels"] else ""
     console.print(f"checkpoint chosen by {report.get('chosen_by') or report['selector']}{stamp}", highlight=False)

@@ -16,11 +16,12 @@ from eo_adapt.encoders.parcel import ParcelEncoder
 from eo_adapt.types import Observation
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "encoder").glob("*.yaml"))
-PARCEL = [file for file in FILES if "eo_adapt.encoders.parcel.ParcelEncoder" in file.read_text()]
+READS = [file for file in FILES if "eo_adapt.encoders.parcel.ParcelEncoder" in file.read_text()]
+PARCEL = [file for file in READS if "eo_adapt.encoders.fusion" not in file.read_text()]
 SAMPLES, DATES, PIXELS = 4, 7, 5
 
 
-@pytest.fixture(params=PARCEL, ids=[file.stem for file in PARCEL])
+@pytest.fixture(params=READS, ids=[file.stem for file in READS])
 def encoder(request: pytest.FixtureRequest) -> ParcelEncoder:
     """One encoder in training mode without dropout, its batch norms away from their initial state."""
     torch.manual_seed(0)

@@ -19,13 +19,13 @@ def resample(values: Tensor, days: Tensor, valid: Tensor, grid: Tensor) -> Tenso
         values: (B, T, D), dates in any order; dates on the same day are averaged.
         days: (B, T).
         valid: (B, T) bool.
-        grid: (G,) days.
+        grid: (G,) days, or (B, G) where each sample has its own.
 
     Returns:
         (B, G, D), float32 or better.
     """
     with torch.autocast(values.device.type, enabled=False):
-        values, at = keep(lift(values), valid), grid[:, None].to(values.device)
+        values, at = keep(lift(values), valid), grid[..., None].to(values.device)
         days, shown = days[:, None], valid[:, None]  # (B, 1, T) against (G, 1)
         before = days.where(shown & (days <= at), -torch.inf).amax(-1, keepdim=True)
         after = days.where(shown & (days >= at), torch.inf).amin(-1, keepdim=True)

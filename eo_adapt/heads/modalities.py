@@ -1,0 +1,135 @@
+"""Heads that follow a fusion of encoders: one answer a modality, beside the fused one or instead of it."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.base import Encoder
+from ..types import Branch, Features, Side
+from .base import Head
+
+
+class SideHead(Head):
+    """A head that can also say what each modality says alone, for auxiliary supervision in training.
+
+    Args:
+        encoder: A fusion with an encoder a modality (late, decision).
+        classes: Number of classes K.
+        inner: Builds the head of one modality from ``encoder`` and ``classes``.
+        auxiliary: Weight of each modality's own task loss; 0 = none. PASTIS-R (Garnot et al. 2022) has 0.5.
+
+    Raises:
+        ValueError: If the encoder has no encoder a modality, or the weight is negative.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, inner: Callable[..., Head], auxiliary: float) -> None:
+        super().__init__(encoder, classes)
+        if not (math.isfinite(auxiliary) and auxiliary >= 0):
+            raise ValueError(f"head.auxiliary is the weight of a loss, 0 or more; got {auxiliary}")
+        self.auxiliary = auxiliary
+        parts = encoder.parts().items()
+        self.heads = nn.ModuleDict({name: inner(encoder=part, classes=classes) for name, part in parts})
+
+    def check(self, encoder: Encoder) -> None:
+        """Raises ValueError unless the encoder has an encoder a modality."""
+        if not encoder.parts():
+            raise ValueError(
+                f"{type(self).__name__} follows a fusion with an encoder for each modality; "
+                f"{type(encoder).__name__} has none: set encoder=fusion with encoder.scheme=late or decision, or "
+                "head=classify"
+            )
+
+    @abstractmethod
+    def answers(self, features: Features) -> tuple[Tensor, Mapping[str, Side]]:
+        """Logits, and what each modality says alone."""
+
+    def forward(self, features: Features) -> Tensor:
+        """Logits (B, K) of parcels or (B, K, H, W) of maps."""
+        return self.answers(features)[0]
+
+    def alone(self, branches: Mapping[str, Branch]) -> dict[str, Side]:
+        """Answers of each modality, from the samples that have it; zeros for the others."""
+        found = {}
+        for name, branch in branches.items():
+            rows = branch.present.nonzero()[:, 0]
+            some = len(rows) < len(branch.present)
+            maps = tuple(x[rows] for x in branch.maps) if some else branch.maps
+            logits = self.heads[name](Features(maps))
+            if some:
+                every = logits.new_zeros(len(branch.present), *logits.shape[1:])
+                logits = every.index_copy(0, rows, logits)
+            found[name] = Side(logits, branch.present, self.auxiliary)
+        return found
+
+
+class Auxiliary(SideHead):
+    """A head on the fused features and, in training, one on each modality's own, whose losses help its encoder.
+
+    Garnot et al. 2022 (PASTIS-R): L = L_fused + weight * sum_m L_m.
+
+    Args:
+        encoder: A late fusion.
+        classes: Number of classes K.
+        inner: Builds a head from ``encoder`` and ``classes``.
+        auxiliary: Weight of each modality's own loss.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int, inner: Callable[..., Head], auxiliary: float = 0.5) -> None:
+        super().__init__(encoder, classes, inner, auxiliary)
+        self.fused = inner(encoder=encoder, classes=classes)
+
+    def answers(self, features: Features) -> tuple[Tensor, Mapping[str, Side]]:
+        """Logits of the fused features; of each modality in training only."""
+        return self.fused(features), self.alone(features.branches) if self.training and self.auxiliary else {}
+
+
+class Decision(SideHead):
+    """One head a modality; logits are the log of their mean probability over the modalities that a sample has.
+
+    A sample that has none gets equal logits. The mean alone teaches a modality little once another one is right, so
+    each also has a task loss of its own.
+
+    Args:
+        encoder: A decision fusion.
+        classes: Number of classes K.
+        inner: Builds the head of one modality from ``encoder`` and ``classes``.
+        auxiliary: Weight of each modality's own loss.
+    """
+
+    joins = True
+
+    def __init__(self, encoder: Encoder, classes: int, inner: Callable[..., Head], auxiliary: float = 0.5) -> None:
+        super().__init__(encoder, classes, inner, auxiliary)
+
+    def answers(self, features: Features) -> tuple[Tensor, Mapping[str, Side]]:
+        """Fused logits; what each modality says, in training with a weight."""
+        sides = self.alone(features.branches)
+        if not sides:
+            nothing = features.maps[-1]
+            return nothing.new_full((len(nothing), self.classes), -math.log(self.classes)), {}
+        present = torch.stack([side.present for side in sides.values()])
+        logits = mean_probability(torch.stack([side.logits for side in sides.values()]), present)
+        return logits, sides if self.training and self.auxiliary else {}
+
+
+def mean_probability(logits: Tensor, present: Tensor) -> Tensor:
+    """Log of the mean of softmax(logits) over the modalities that are there.
+
+    Args:
+        logits: (M, B, K, *S), finite everywhere.
+        present: (M, B) bool.
+
+    Returns:
+        (B, K, *S) float32 or better; all equal, log(1 / K), where no modality is there.
+    """
+    there = present.view(*present.shape, *[1] * (logits.ndim - 2))
+    with torch.autocast(logits.device.type, enabled=False):
+        known = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(2)
+        nothing = ~there.any(0, keepdim=True)
+        known = torch.where(nothing, -math.log(logits.shape[2]), known).masked_fill(~(there | nothing), -torch.inf)
+        return known.logsumexp(0) - torch.where(nothing, len(logits), there.sum(0, keepdim=True))[0].log()
