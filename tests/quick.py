@@ -24,4 +24,22 @@ SMALL_MAPS = (
     "head.widths=[16,16,16,8,8]",
 )
 QUICK_MAPS = (*SMALL_MAPS, *BRIEF, "data.steps_per_epoch=2")
-QUICK_OF = {"crops": QUICK, "aerial": QUICK_MAPS}  # task -> overrides
+TILE = "{{_target_: eo_adapt.types.Domain, name: {0}, recipe: synthetic_pastis, select: {{region: {0}}}}}"
+QUICK_SERIES = (
+    "data.generator.tiles=[T31TFJ,T31TFM,T30UXV]",
+    "data.generator.patches=10",
+    "data.generator.size=16",
+    "data.generator.revisit=40",
+    "data.min_per_class=20",
+    "data.batch_size=4",
+    f"shift.sources=[{TILE.format('T31TFJ')},{TILE.format('T31TFM')}]",
+    f"shift.targets=[{TILE.format('T30UXV')}]",
+    "encoder.widths=[16,16]",
+    "encoder.decoder=[16]",
+    "encoder.heads=4",
+    "encoder.d_model=32",
+    "head.widths=[]",
+    *BRIEF,
+    "data.steps_per_epoch=2",
+)
+QUICK_OF = {"crops": QUICK, "aerial": QUICK_MAPS, "sits": QUICK_SERIES}  # task -> overrides

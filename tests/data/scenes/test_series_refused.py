@@ -103,7 +103,7 @@ def test_sizes_of_label_mask_and_number_types(root: Path) -> None:
         prepare(root, GOOD, replace(S2, dtype="float"))
     with pytest.raises(ValueError, match="a mask of 2 bands needs as many entries"):
         Hidden(2, (60,))
-    with pytest.raises(ValueError, match="set series"):
+    with pytest.raises(ValueError, match="set kind=series"):
         Imagery(("a",), hidden=Hidden())
 
 
