@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eo_adapt.data.synthetic.pastis import PastisWorld
 from eo_adapt.registry import config, names
 from eo_adapt.train import run
 
@@ -42,3 +43,16 @@ def test_two_epochs(shift: str, more: list[str], tmp_path: Path) -> None:
     assert set(report["domains"]) == set(TILES)
     for found in report["domains"].values():
         assert 0 <= found["miou"] <= 1
+
+
+@needs_utae
+def test_the_published_folds_score_the_fifth(tmp_path: Path) -> None:
+    PastisWorld(("T31TFM", "T30UXV"), patches=10, size=16, revisit=60).write(tmp_path / "raw")
+    words = [word for word in tiny("pastis") if "generator" not in word and "shift" not in word]
+    place = [f"data.root={tmp_path / 'raw'}", "method=adabn", "data.workers=0"]
+    report = run(config("task=sits", "shift=pastis_folds", *words, *place), tmp_path / "run")
+    assert {name: d["patches"] for name, d in report["domains"].items()} == {
+        "folds_1_to_4": {"train": 12, "val": 4, "test": 0, "buffer": 0},
+        "fold_5": {"train": 0, "val": 0, "test": 4, "buffer": 0},
+    }
+    assert report["domains"]["fold_5"]["transductive"]
