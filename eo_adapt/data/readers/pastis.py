@@ -91,7 +91,7 @@ class Pastis:
         """
         root = Path(root)
         path = need(root / METADATA, SOURCE)
-        patches = _features(path)
+        patches = features(path)
         for name in self.satellites:
             need(root / f"DATA_{name}", f"{SOURCE}; only PASTIS-R has S1A and S1D")
         part_of = {int(fold): part for part, folds in self.folds.items() for fold in folds}
@@ -150,8 +150,12 @@ def dates_of(path: Path, number: int, about: Mapping[str, Any], satellite: str) 
         ) from error
 
 
-def _features(path: Path) -> list[tuple[int, Mapping[str, Any], np.ndarray]]:
-    """Id, properties and outline (N, 2) in metres of each patch."""
+def features(path: Path) -> list[tuple[int, Mapping[str, Any], np.ndarray]]:
+    """Id, properties and outline (N, 2) in metres of each patch.
+
+    Raises:
+        ValueError: If the file is damaged, lacks a property or an outline, or is of another CRS.
+    """
     try:
         document = json.loads(path.read_text())
         features = document["features"]
