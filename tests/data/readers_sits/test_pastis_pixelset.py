@@ -200,13 +200,25 @@ def test_shifts_name_recipes_and_tiles_that_are(name: str) -> None:
 
 
 def test_fused_parcels_train(tmp_path: Path) -> None:
+    domain = "{{_target_: eo_adapt.types.Domain, name: {0}, recipe: synthetic_pixelset, select: {{region: {0}}}}}"
     report = run(
         config(
             "task=crops", "shift=pixelset_embedded", "encoder=parcel_fusion", "method=coral", "trainer=smoke",
             "trainer.progress=none", "figures=false", "logger=csv", "data.generator.patches=8",
+            "data.generator.tiles=[T31TFM,T30UXV]", f"shift.sources=[{domain.format('T31TFM')}]",
             "data.generator.size=16", "data.generator.revisit=60", "data.min_per_class=2", "data.steps_per_epoch=2",
             "data.batch_size=8",
         ),
         tmp_path,
     )  # fmt: skip
-    assert set(report["domains"]) == {"T30UXV", "T31TFJ", "T31TFM", "T32ULU"}
+    assert set(report["domains"]) == {"T31TFM", "T30UXV"}
+
+
+def test_a_parcel_without_pixels_is_dropped(copy: Path, tmp_path: Path) -> None:
+    first = next(PastisPixelSet().read(copy)).key
+    for name in BOTH:
+        path = copy / f"DATA_{name}/{name}_{first}.npy"
+        np.save(path, np.load(path)[:, :, :0])
+    store = Recipe.load("pastis_pixelset").prepare(copy, tmp_path / "store")
+    assert first not in store.index["parcel_id"].tolist()
+    assert first in (store.path / "dropped.csv").read_text()
