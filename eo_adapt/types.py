@@ -65,6 +65,9 @@ class Shift:
 class Observation:
     """One sensor's look at a batch of B samples; the rank of ``values`` says which kind of look.
 
+    A sample that lacks the sensor has ``valid`` (of images ``valid_pixels``) False throughout, and values 0 once
+    normalised; its series has no more than padding.
+
     Attributes:
         values: (B, C) parcel attributes | (B, C, H, W) image | (B, T, C, H, W) image series |
             (B, T, C) parcel series | (B, T, C, S) pixel sets | (B, P, F) points, whose first two bands are x and y in

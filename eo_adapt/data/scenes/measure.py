@@ -10,7 +10,7 @@ import numpy as np
 
 from .geo import transformer
 from .labels import UNKNOWN, Remap, other_footprint, read_labels, same_grid
-from .measure_series import Measured, measure_series
+from .measure_series import NO_SERIES, Measured, measure_series
 from .points import measured
 from .raster import Grid, grid_of, read_image
 from .records import Imagery, Points, Raster, Scene, Series, Vectors
@@ -36,13 +36,15 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
         TileError: If a file is missing, cut short or damaged.
         ValueError: If the patch does not fit what the reader says of the data set; names file and patch.
     """
-    if set(scene.images) != set(sensors):
-        raise ValueError(f"patch {scene.key!r} has sensors {sorted(scene.images)}; the data set has {sorted(sensors)}")
+    first = next(iter(sensors))
+    _check_sensors(scene, sensors, first)
     if scene.crs:
         transformer(scene.crs)
-    first = next(iter(sensors))
     row: dict[str, Any] = {}
     for name, imagery in sensors.items():
+        if name not in scene.images:
+            row |= {f"{name}.{key}": value for key, value in _lacking(imagery).items()}
+            continue
         image = _of_kind(scene, name, imagery)
         if isinstance(image, Points):
             if name == first:
@@ -64,6 +66,24 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
     if sensors[first].series:
         row["seen"] = float(any(row[f"{name}.n"] for name in sensors))
     return {**_about(scene), **row}
+
+
+def _check_sensors(scene: Scene, sensors: Mapping[str, Imagery], first: str) -> None:
+    needed = {name for name, imagery in sensors.items() if name == first or not imagery.optional}
+    if not needed <= set(scene.images) <= set(sensors):
+        raise ValueError(
+            f"patch {scene.key!r} has sensors {sorted(scene.images)}; the data set has {sorted(sensors)}, of which a "
+            f"patch may lack {sorted(set(sensors) - needed)}"
+        )
+
+
+def _lacking(imagery: Imagery) -> dict[str, Any]:
+    """Columns of a sensor that the patch lacks, but for its size, which only the other patches tell."""
+    zeros = [0.0] * len(imagery.bands)
+    sums = {"n": 0, "mean": zeros, "m2": zeros}
+    if imagery.kind == "points":
+        return {"path": "", "rows": [0, 0], "size": None, **sums}
+    return {**_where(None), **(NO_SERIES if imagery.series else {}), "size": None, **sums}
 
 
 def _of_kind(scene: Scene, name: str, imagery: Imagery) -> Raster | Series | Points:
@@ -112,7 +132,8 @@ def _checked(root: Path, scene: Scene, name: str, raster: Raster, imagery: Image
         raise ValueError(
             f"patch {scene.key!r}: {name} has bands {list(imagery.bands)}, its record names {len(wanted)} band numbers"
         )
-    if missing := [band for band, number in zip(imagery.bands, wanted, strict=True) if number > grid.bands]:
+    pairs = zip(imagery.bands, wanted, imagery.minus or wanted, strict=True)
+    if missing := [band for band, *numbers in pairs if max(numbers) > grid.bands]:
         raise ValueError(
             f"{path} has {grid.bands} bands and lacks {missing} of {list(imagery.bands)}; correct the reader's bands, "
             "or leave the file out"

@@ -13,6 +13,7 @@ from .records import Imagery, Scene, Series
 from .series import Frames, grids_of, read_series
 from .units import misfit
 
+NO_SERIES = {"paths": [], "dates": [], "key": "", "masks": [], "mask_key": "", "clear": [], "valid": []}
 YEARS = 1  # dates may lie so many years before or after the year of the labels
 
 

@@ -103,7 +103,7 @@ def read_image(
 
     A pixel of an 8-bit image is empty where all bands are nodata, because 0 in one band may be real; of any other
     image where one of them is, or is not finite; bands that are not wanted count, too. So does a mask or alpha band in
-    the file.
+    the file. Where bands are subtracted (:attr:`Imagery.minus`), those count as well.
 
     Args:
         root: Raw folder.
@@ -125,7 +125,13 @@ def read_image(
         # Which bands are wanted must not change which pixels are empty.
         needed = list(wanted) if nodata is None and "int" in file.dtypes[0] else list(range(len(numbers)))
         values = file.read([numbers[i] for i in needed], window=cut)
-        seen = seen_in(values, nodata)
+        if less := [(place, imagery.minus[i]) for place, i in enumerate(needed) if imagery.minus and imagery.minus[i]]:
+            places, others = zip(*less, strict=True)
+            taken = file.read(list(others), window=cut)
+            seen = seen_in(np.concatenate([values, taken]), nodata)
+            values[list(places)] -= taken
+        else:
+            seen = seen_in(values, nodata)
         values = values[[needed.index(i) for i in wanted]]
         flags = {flag.name for flag in file.mask_flag_enums[0]}
         if flags & {"per_dataset", "alpha"}:

@@ -57,6 +57,9 @@ class Imagery:
             of any width.
         kind: ``raster``; ``series`` (:class:`Series`); or ``points`` (:class:`Points`), whose first bands are x and y.
         hidden: How masks of a series are to be read; None = there are none.
+        minus: Of each band the 1-based number of a band in the file that is subtracted from it, 0 = none: height above
+            ground is surface minus terrain. () = none of any. Of images, not of series.
+        optional: Whether a patch may lack this sensor; the first one may not.
     """
 
     bands: tuple[str, ...]
@@ -67,10 +70,17 @@ class Imagery:
     dtype: str = "uint8"
     kind: Literal["raster", "series", "points"] = "raster"
     hidden: Hidden | None = None
+    minus: tuple[int, ...] = ()
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if self.hidden is not None and self.kind != "series":
             raise ValueError("an imagery with a rule for masks (hidden) is one of a series: set kind=series")
+        if self.minus and (self.kind != "raster" or len(self.minus) != len(self.bands) or "uint" in self.dtype):
+            raise ValueError(
+                f"minus has one number for each of the bands {list(self.bands)} of images of a type with a sign; got "
+                f"{list(self.minus)} for {self.kind} of {self.dtype}"
+            )
 
     @property
     def series(self) -> bool:
@@ -163,7 +173,7 @@ class Scene:
     Attributes:
         key: Patch id, unique in the data set, e.g. ``"IMG_000826"``.
         images: Sensor name -> where its pixels or points lie. All share the footprint; they may differ in pixel size
-            and dates. The first sensor has no points.
+            and dates. The first sensor has no points. Sensors that are :attr:`Imagery.optional` may be left out.
         mask: Class ids, or colours that stand for them, on the grid of the first sensor, or polygons; None = not
             labelled.
         lon: Longitude of the centre, degrees WGS 84; nan where the place is not known.

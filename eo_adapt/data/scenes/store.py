@@ -35,7 +35,7 @@ class SceneStore(Prepared):
     ``<sensor>.path|rows|size``), ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each
     band in physical units), of series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid``
     (:mod:`.measure_series`), ``mask.path|window|bands|column|layer``, and counts, the pixels of each class of
-    ``names``. No pixel is copied.
+    ``names``. No pixel is copied. Of an optional sensor that a patch lacks, ``path`` is "" and no pixel is seen.
 
     Args:
         path: The store's folder.
@@ -126,9 +126,18 @@ class SceneStore(Prepared):
         return Series(paths, dates, at.window, at.bands, key, masks, mask_key)
 
     def calendar(self, row: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Days since 1 January of the label year (T,) int64, ascending, and which of the dates are valid (T,) bool."""
+        """Days since 1 January of the label year (T,) int64, ascending, and which of the dates are valid (T,) bool.
+
+        A patch that lacks the sensor has one date that is not valid.
+        """
+        if self.lacks(row, name):
+            return np.zeros(1, np.int64), np.zeros(1, bool)
         days = days_of(self._columns[f"{name}.dates"][row], int(self.index["year"].iloc[row]))
         return days, np.asarray(self._columns[f"{name}.valid"][row], bool)
+
+    def lacks(self, row: int, sensor: str) -> bool:
+        """Whether a patch has nothing of an optional sensor."""
+        return not self._columns[f"{sensor}.path"][row]
 
     def mask(self, row: int) -> Raster | Vectors | None:
         """Where the labels of a patch lie; None if it has none."""
@@ -153,6 +162,9 @@ class SceneStore(Prepared):
             bands: Positions of bands in the sensor's.
             part: First row, first column, height, width; None = the whole patch.
 
+        Returns:
+            Of a patch that lacks the sensor zeros (of one date), nowhere seen.
+
         Raises:
             TileError: If the file cannot be read any more.
         """
@@ -165,10 +177,18 @@ class SceneStore(Prepared):
         return values[..., list(bands), :, :][cut], seen[cut]
 
     def _read(self, row: int, sensor: str, bands: Sequence[int], part: Window | None) -> tuple[np.ndarray, np.ndarray]:
+        if self.lacks(row, sensor):
+            return self._nothing(sensor, len(bands), self.size(row, sensor) if part is None else part[2:])
         with self._named(row):
             if self.sensors[sensor].series:
                 return read_series(self.root, self.series(row, sensor), self.sensors[sensor], bands, part)
             return read_image(self.root, self.raster(row, sensor), self.sensors[sensor], bands, part)
+
+    def _nothing(self, sensor: str, bands: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        imagery = self.sensors[sensor]
+        dates = (1,) if imagery.series else ()
+        dtype = np.float32 if imagery.dtype == "float" else np.dtype(imagery.dtype)
+        return np.zeros((*dates, bands, *size), dtype), np.zeros((*dates, *size), bool)
 
     def points(self, row: int, sensor: str, bands: Sequence[int]) -> np.ndarray:
         """Points (P, F) float32 of a patch, some of the sensor's bands of each.
@@ -176,6 +196,8 @@ class SceneStore(Prepared):
         Raises:
             TileError: If the table cannot be read any more.
         """
+        if self.lacks(row, sensor):
+            return np.zeros((0, len(bands)), np.float32)
         first, count = (int(n) for n in self._columns[f"{sensor}.rows"][row])
         with self._named(row):
             where = Points(self._columns[f"{sensor}.path"][row], first, count)
@@ -227,7 +249,8 @@ class SceneStore(Prepared):
 def imagery_of(spec: dict[str, Any]) -> Imagery:
     """An imagery as store.json spells it."""
     hidden = spec.get("hidden")
-    return Imagery(**{**spec, "bands": tuple(spec["bands"]), "hidden": Hidden(**hidden) if hidden else None})
+    lists = {"bands": tuple(spec["bands"]), "minus": tuple(spec.get("minus", ()))}
+    return Imagery(**{**spec, **lists, "hidden": Hidden(**hidden) if hidden else None})
 
 
 def open_store(path: Path | str) -> Any:

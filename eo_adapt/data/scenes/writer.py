@@ -54,7 +54,7 @@ def write_scenes(
         classes: What the ids in masks mean.
         on_empty: What to do with a patch without a pixel: ``error`` or ``drop`` (listed in dropped.csv). A patch whose
             series are all cloud, but for one, stays; store.json counts under ``unseen`` the patches without a valid
-            date of each series.
+            date of each series, and under ``lacking`` those without each optional sensor.
         on_corrupt: What to do with a patch that cannot be read: ``error``, which names the first five, or ``skip``
             (listed in skipped.csv).
         about: Licence, citation and the like, kept in store.json.
@@ -73,6 +73,7 @@ def write_scenes(
     rows, left = _rows(root, scenes, sensors, Remap.to(classes, names), on_empty, on_corrupt)
     if not rows:
         raise StoreError(f"the {recipe} data below {root} gave no usable patch ({left or 'there are none'})")
+    lacking = {name: _fill_sizes(rows, name) for name, imagery in sensors.items() if imagery.optional}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -86,6 +87,7 @@ def write_scenes(
             "parcels": len(rows),
             **{name: len(left.get(name, [])) for name in ("dropped", "skipped")},
             **_unseen(rows, _series(sensors)),
+            **({"lacking": lacking} if lacking else {}),
             **_legible(sensors, classes, names),
             "about": dict(about or {}),
             "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},
@@ -123,10 +125,27 @@ def _unseen(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
     return {"unseen": {name: sum(not any(row[f"{name}.valid"]) for row in rows) for name in names}} if names else {}
 
 
+def _fill_sizes(rows: list[dict[str, Any]], name: str) -> int:
+    """Give patches that lack a sensor the size that it would have, by the patches that do; returns how many they are.
+
+    Raises:
+        StoreError: If all lack it.
+    """
+    has = next((row for row in rows if row[f"{name}.path"]), None)
+    if has is None:
+        raise StoreError(f"no patch has the sensor {name!r}: leave it out of the reader's options")
+    without = [row for row in rows if not row[f"{name}.path"]]
+    ratio = [n / has[side] for n, side in zip(has[f"{name}.size"], ("height", "width"), strict=True)]
+    for row in without:
+        row[f"{name}.size"] = [max(1, round(row["height"] * ratio[0])), max(1, round(row["width"] * ratio[1]))]
+    return len(without)
+
+
 def _spelled(imagery: Imagery) -> dict[str, Any]:
-    """As json has it; what only series have is left out of images, whose stores stay what they were."""
+    """As json has it; what an imagery does not use is left out, so that older stores stay what they were."""
     spec = dataclasses.asdict(imagery)
-    return spec if imagery.series else {key: spec[key] for key in spec if key not in ("series", "hidden")}
+    unused = {key for key in ("hidden", "minus", "optional") if not spec[key]}
+    return {key: value for key, value in spec.items() if key not in unused or (key == "hidden" and imagery.series)}
 
 
 def _rows(
