@@ -8,8 +8,7 @@ Raw layout of FLAIR#1::
     <root>/flair_aerial_metadata.json            {"IMG_000826": {domain, zone, patch_centroid_x, date, camera, ...}}
 
 FLAIR#2 (Garioud et al. 2023, arXiv:2310.13336) has the same aerial images in training and other test departments, in
-``flair_2_aerial_test`` and ``flair_2_labels_test``; :class:`Flair2`. Its Sentinel-2 superpatches (``flair_sen_train``,
-``flair_2_sen_test``) and the json of where patches lie in them (``flair-2_centroids_sp_to_patch.json``) are not read.
+``flair_2_aerial_test`` and ``flair_2_labels_test``; :class:`Flair2`. Its Sentinel-2 series: :mod:`.flair2_series`.
 
 ``D004_2021`` is department and year, ``Z10_AU`` a zone of neighbouring patches. Elevation is height above ground in
 steps of 0.2 m. Coordinates are EPSG:2154.
@@ -21,7 +20,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from ..scenes.flair_splits import SPLITS, split_of
 from ..scenes.raster import TileError
 from ..scenes.records import Classes, Imagery, Raster, Scene
 from .files import damaged, need
+from .flair2_series import SENSOR, SENTINEL2, Superpatches
 from .places import header
 
 CRS, GSD = "EPSG:2154", 0.2
@@ -120,10 +120,36 @@ class Flair1:
 
 @dataclass(frozen=True)
 class Flair2(Flair1):
-    """Reads the aerial patches of FLAIR#2; only the folders and the test departments differ. See :class:`Flair1`."""
+    """Reads the patches of FLAIR#2. What is not said here is as in :class:`Flair1`.
+
+    Attributes:
+        sentinel2: Whether to read Sentinel-2, too, as the sensor ``s2``: the 10 x 10 pixels of each patch's footprint.
+    """
 
     parts: Mapping[str, str] = field(default_factory=lambda: PARTS2)
     splits: str = "flair2"
+    sentinel2: bool = False
+
+    @property
+    def sensors(self) -> Mapping[str, Imagery]:
+        """``aerial``, and ``s2`` if it is read."""
+        return {**super().sensors, **({SENSOR: SENTINEL2} if self.sentinel2 else {})}
+
+    def read(self, root: Path) -> Iterator[Scene]:
+        """Yield the patches part by part, by number.
+
+        Raises:
+            FileNotFoundError: See :class:`Flair1`; also if a superpatch or the json of centres is missing.
+            ValueError: See :class:`Flair1`; also if a product has no date, or a patch no centre.
+        """
+        if not self.sentinel2:
+            yield from super().read(root)
+            return
+        around = Superpatches.open(Path(root), f"{SOURCE}, or set the reader's sentinel2: false")
+        for scene in super().read(root):
+            aerial = scene.images["aerial"]
+            assert isinstance(aerial, Raster)  # noqa: S101  (patch_scene made it)
+            yield replace(scene, images={**scene.images, SENSOR: around.series(aerial.path)})
 
 
 def patch_scene(

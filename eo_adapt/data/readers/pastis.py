@@ -17,7 +17,6 @@ stay two. Labels are of 2019, the series go from September 2018 to November 2019
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ import numpy as np
 from ..scenes.geo import to_lonlat
 from ..scenes.records import Classes, Imagery, Raster, Scene, Series
 from .files import check_columns, damaged, need
+from .frame_dates import frame_dates
 from .pastis_classes import CLASSES
 
 CRS, GSD, YEAR = "EPSG:2154", 10.0, 2019
@@ -136,18 +136,10 @@ def dates_of(path: Path, number: int, about: Mapping[str, Any], satellite: str) 
     Raises:
         ValueError: If there are none, or they are no mapping of positions to YYYYMMDD.
     """
-    found = about.get(f"dates-{satellite}")
     try:
-        listed: dict[str, Any] = dict(json.loads(found) if isinstance(found, str) else found or {})
-        days = [re.fullmatch(r"(\d{4})(\d\d)(\d\d)", str(listed[key])) for key in sorted(listed, key=int)]
-        if not days or [int(key) for key in sorted(listed, key=int)] != list(range(len(days))):
-            raise ValueError
-        return tuple("-".join(day.groups()) for day in days)  # type: ignore[union-attr]  # None is no day: an error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: patch {number} has dates-{satellite}={str(found)[:60]!r}; it should be a mapping of 0, 1, 2 ... "
-            "to YYYYMMDD, or such a mapping as text"
-        ) from error
+        return frame_dates(about.get(f"dates-{satellite}"))
+    except ValueError as error:
+        raise ValueError(f"{path}: patch {number} has dates-{satellite}={error}") from error
 
 
 def features(path: Path) -> list[tuple[int, Mapping[str, Any], np.ndarray]]:

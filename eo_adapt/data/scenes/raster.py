@@ -102,8 +102,9 @@ def read_image(
     """Counts of some bands, and where there are any.
 
     A pixel of an 8-bit image is empty where all bands are nodata, because 0 in one band may be real; of any other
-    image where one of them is, or is not finite; bands that are not wanted count, too. So does a mask or alpha band in
-    the file. Where bands are subtracted (:attr:`Imagery.minus`), those count as well.
+    image where one of them is, or is not finite; bands that are not wanted count, too, and those that are subtracted
+    (:attr:`Imagery.minus`). So does a mask or alpha band in the file, unless that band is read: some writers call the
+    fourth of four bands alpha.
 
     Args:
         root: Raw folder.
@@ -134,7 +135,8 @@ def read_image(
             seen = seen_in(values, nodata)
         values = values[[needed.index(i) for i in wanted]]
         flags = {flag.name for flag in file.mask_flag_enums[0]}
-        if flags & {"per_dataset", "alpha"}:
+        alpha = {number for number, kind in enumerate(file.colorinterp, start=1) if kind.name == "alpha"}
+        if flags & {"per_dataset", "alpha"} and not alpha & set(numbers):
             seen &= file.dataset_mask(window=cut) > 0
     return values, seen
 

@@ -18,7 +18,7 @@ from .labels import UNKNOWN, Remap
 from .points import cropped
 from .points import padded as padded_points
 from .store import SceneStore
-from .windows import narrow, onto, padded, place, scaled, stacked, window_of
+from .windows import narrow, onto, padded, place, scaled, stacked, step_of, window_of
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class PatchReader:
             parts = np.column_stack([np.zeros_like(full), full])
         else:
             goals = self._goals(part, positions, stream)
-            step = self._step(numbers[0])
+            step = self._step(numbers[0], side)
             drawn = [place(size, side, mask, k, stream, step) for size, (mask, k) in zip(full, goals, strict=True)]
             parts = np.array(drawn)
         read = {name: self._look(name, numbers, parts, side or shape, shape) for name in self.bands}
@@ -152,11 +152,11 @@ class PatchReader:
             return None, target
         return (max(1, round(target[0] / factor)), max(1, round(target[1] / factor))), target
 
-    def _step(self, row: int) -> tuple[int, int]:
-        """Pixels of the first sensor in one of the coarsest sensor that is read; 1 where they are no whole number."""
+    def _step(self, row: int, side: tuple[int, int]) -> tuple[int, int]:
+        """Pixels of the first sensor from one start of a crop of ``side`` pixels to the next one."""
         full = self.store.sizes[row].tolist()
         each = zip(*(self.store.size(row, name) for name in self.bands), strict=True)
-        height, width = (n // min(sizes) if n % min(sizes) == 0 else 1 for n, sizes in zip(full, each, strict=True))
+        height, width = (step_of(n, sizes, cut) for n, sizes, cut in zip(full, each, side, strict=True))
         return height, width
 
     def _goals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,14 +31,29 @@ def place(
     Rows and columns are multiples of ``step``, so that coarser pixels are not cut through.
     """
     height, width = (min(int(s), n) for s, n in zip(size, side, strict=True))
-    free = torch.tensor([int(size[0]) - height + 1, int(size[1]) - width + 1])
+    free = torch.tensor([(int(size[0]) - height) // step[0] + 1, (int(size[1]) - width) // step[1] + 1])
     draws = (torch.rand(TRIES, 2, generator=stream) * free).long()
-    for row, column in (draws - draws % torch.tensor(step)).tolist():
+    for row, column in (draws * torch.tensor(step)).tolist():
         if mask is None or goal is None:
             break
         if (mask[row : row + height, column : column + width] == goal).mean() >= LEAST:
             break
     return row, column, height, width
+
+
+def step_of(full: int, sizes: Sequence[int], side: int) -> int:
+    """How far apart crops start so that they lie on whole pixels of all sensors, as far as they can.
+
+    Where a sensor's pixel is a whole number of the first sensor's, crops start on its pixels. Where it is not (512
+    pixels on 10), they do if crops can end there, too (256 on 5); else they are cut to the nearest pixel.
+
+    Args:
+        full: Pixels of the first sensor along a patch.
+        sizes: The same of each sensor.
+        side: Pixels of the first sensor along a crop.
+    """
+    steps = [full // math.gcd(full, size) for size in sizes]
+    return math.lcm(*(step for step, size in zip(steps, sizes, strict=True) if full % size == 0 or side % step == 0))
 
 
 def scaled(side: tuple[int, int], ratio: np.ndarray) -> tuple[int, int]:

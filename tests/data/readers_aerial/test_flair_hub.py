@@ -142,8 +142,8 @@ def test_bad_splits(copy: Path) -> None:
 
 
 def test_options() -> None:
-    with pytest.raises(ValueError, match=r"of which \['SENTINEL2_TS'\] are none \(series are not read yet\)"):
-        FlairHub(("AERIAL_RGBI", "SENTINEL2_TS"))
+    with pytest.raises(ValueError, match=r"'SENTINEL1-DESC_TS'\]; got .* of which \['ALL_LABEL-LPIS'\] are none"):
+        FlairHub(("AERIAL_RGBI", "ALL_LABEL-LPIS"))
     for wrong in ((), ("SPOT_RGBI",), ("AERIAL_RGBI", "AERIAL_RGBI")):
         with pytest.raises(ValueError, match=r"the first modality is one of .*labels lie.*got \["):
             FlairHub(wrong)

@@ -150,5 +150,5 @@ def test_a_band_that_is_a_difference(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"e.tif has 2 bands and lacks \['height'\]"):
         store_of(tmp_path / "x", tmp_path, [patch], sensors={"e": replace(HEIGHT, minus=(3, 0))})
     for wrong in ({"minus": (1,)}, {"dtype": "uint8"}, {"kind": "series"}):
-        with pytest.raises(ValueError, match="minus has one number for each of the bands .* of a type with a sign"):
-            replace(HEIGHT, **wrong)  # type: ignore[arg-type]  # what people may write
+        with pytest.raises(ValueError, match=r"minus has one number for each of the bands .* of a type with a sign"):
+            replace(HEIGHT, **wrong)
