@@ -10,6 +10,7 @@ import torch
 
 from .align import Alignment
 from .align.augment import StrongView
+from .align.branches import align_at
 from .data.datamodule import DomainDataModule
 from .loss import CrossEntropy
 from .model import Model, Normalise
@@ -123,7 +124,7 @@ def build_model(config: Config, data: DomainDataModule) -> Model:
     torch.manual_seed(config["seed"])
     encoder = instantiate(config["encoder"], sensors=data.sensors)
     head = instantiate(config["head"], encoder=encoder, classes=len(data.legend))
-    return Model(encoder, head, Normalise(data.statistics))
+    return Model(encoder, head, Normalise(data.statistics), give_branches=where_aligned(config) != "fused")
 
 
 def keep_colours(alignment: Alignment, data: DomainDataModule) -> None:
@@ -144,9 +145,10 @@ def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
     data = build_data(config, alignment, criteria[chooser])
     keep_colours(alignment, data)
     keys = data.store.index["parcel_id"].tolist()
+    model = build_model(config, data)
     task = AdaptationTask(
-        build_model(config, data),
-        alignment,
+        model,
+        align_at(alignment, where_aligned(config), model.branches),
         CrossEntropy(),
         instantiate(config["optim"]),
         criteria,
@@ -161,6 +163,11 @@ def build_task(config: Config) -> tuple[AdaptationTask, DomainDataModule]:
         names=data.legend.names,
     )
     return task, data
+
+
+def where_aligned(config: Config) -> Any:
+    """fused, branches or all; runs of before the option had fused."""
+    return config.get("align_at", "fused")
 
 
 def instantiate_method(node: Mapping[str, Any]) -> Alignment:

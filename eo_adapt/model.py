@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from .encoders.base import Encoder
+from .heads.base import at_size
 from .heads.modalities import SideHead
-from .types import Inputs, Observation, Output, SidedOutput
+from .types import Inputs, Observation, Output, Side, SidedOutput
 
 
 class Normalise(nn.Module):
@@ -31,7 +32,7 @@ class Normalise(nn.Module):
 
     def _one(self, name: str, observation: Observation) -> Observation:
         values = observation.values
-        axis = 2 if values.ndim in (3, 4, 5) and observation.valid is not None else 1
+        axis = 2 if values.ndim == 5 or (values.ndim > 2 and observation.valid is not None) else 1
         shape = [1] * values.ndim
         shape[axis] = -1
         mean, std = self.get_buffer(f"{name}_mean").view(shape), self.get_buffer(f"{name}_std").view(shape)
@@ -50,20 +51,39 @@ class Model(nn.Module):
         encoder: inputs -> feature maps.
         head: feature maps -> logits.
         normalise: Applied first.
-        align_at: Which of the encoder's maps alignments look at; -1 = the deepest.
+        align_level: Which of the encoder's maps alignments look at; -1 = the deepest.
+        give_branches: Whether the output also holds what each sensor's own encoder saw, its deepest map.
+
+    Attributes:
+        width: Channels of the map that alignments look at.
+        branches: Sensor -> channels of the map of its own encoder; empty without.
     """
 
-    def __init__(self, encoder: Encoder, head: nn.Module, normalise: Normalise, align_at: int = -1) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        normalise: Normalise,
+        align_level: int = -1,
+        give_branches: bool = False,
+    ) -> None:
         super().__init__()
-        self.normalise, self.encoder, self.head, self.align_at = normalise, encoder, head, align_at
-        self.width = encoder.channels[align_at]
+        self.normalise, self.encoder, self.head = normalise, encoder, head
+        self.align_level, self.give_branches = align_level, give_branches
+        self.width = encoder.channels[align_level]
+        self.branches = {name: part.channels[-1] for name, part in encoder.parts().items()}
 
     def forward(self, inputs: Inputs) -> Output:
         features = self.encoder(self.normalise(inputs))
+        sides: Mapping[str, Side] = {}
         if isinstance(self.head, SideHead):
             logits, sides = self.head.answers(features)
-            output = SidedOutput(features.maps[self.align_at], logits)
-            output.sides = sides
-            return output
-        logits = self.head(features)
-        return Output(features.maps[self.align_at], logits)
+        else:
+            logits = self.head(features)
+        seen, logits = features.maps[self.align_level], at_size(logits, features.size)
+        if not (sides or self.give_branches):
+            return Output(seen, logits)
+        output = SidedOutput(seen, logits)
+        output.sides = sides
+        output.branches = features.branches if self.give_branches else {}
+        return output

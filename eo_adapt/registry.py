@@ -39,6 +39,14 @@ class Resume(Enum):
     auto = "auto"
 
 
+class AlignedAt(Enum):
+    """What methods that compare features look at: fused features, each branch of a fusion, or both."""
+
+    fused = "fused"
+    branches = "branches"
+    all = "all"
+
+
 @dataclass
 class TrainSchema:
     """Types of the top-level keys of ``train.yaml``."""
@@ -47,6 +55,7 @@ class TrainSchema:
     label_set: LabelSetKind = LabelSetKind.closed
     resume: Resume = Resume.never
     figures: bool = True
+    align_at: AlignedAt = AlignedAt.fused
     boundary: int = 0
     watch: list[str] = field(default_factory=list)
     encoder: Any = field(default_factory=dict)

@@ -19,6 +19,7 @@ from .optim import Optim
 from .selection.base import Criterion, Outputs, best
 from .selection.sample import balanced_pixels
 from .types import IGNORE, Batch, DomainBatch, Inputs, Output, Side, SidedOutput
+from .view import view_of
 
 PIXELS = 64  # of each predicted class and batch of maps, that criteria look at
 
@@ -69,7 +70,7 @@ class AdaptationTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         check_needs(alignment, criteria[selection], sources, targets, provides)
-        alignment.attach(model, Setup(model.width, sources, targets, classes, tuple(names)))
+        alignment.attach(model, Setup(model.width, sources, targets, classes, tuple(names), model.branches))
         self.model, self.alignment, self.criterion = model, alignment, criterion
         # A criterion that needs a target is only watched where there is one.
         self.criteria = {name: c for name, c in criteria.items() if targets or not c.needs_target}
@@ -99,8 +100,7 @@ class AdaptationTask(pl.LightningModule):
         with self.alignment.scope(domain):
             output = self.model(batch.inputs)
         sides = output.sides if isinstance(output, SidedOutput) else {}
-        days = next((o.days for o in batch.inputs.values() if o.days is not None), None)
-        return View(output[0], output[1], batch.inputs, domain, batch.labels, batch.lonlat, days), sides
+        return view_of(output, batch, domain), sides
 
     def training_step(self, batch: DomainBatch, batch_idx: int) -> Tensor:
         """Sum of the task loss and the alignment's weighted terms."""

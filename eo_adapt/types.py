@@ -175,11 +175,13 @@ class Branch(NamedTuple):
 class Features(NamedTuple):
     """Encoder output, finest first, time already gone: (B, D_i, H_i, W_i) each, or one (B, D) for parcels.
 
-    A fusion of encoders adds what each of them says by itself, modality -> branch.
+    A fusion of encoders adds what each of them says by itself, modality -> branch, and the rows and columns (H, W) of
+    the image that maps of logits are for, where that is not the first map's.
     """
 
     maps: tuple[Tensor, ...]
     branches: Mapping[str, Branch] = MappingProxyType({})
+    size: tuple[int, int] | None = None
 
 
 class Side(NamedTuple):
@@ -198,10 +200,12 @@ class Output(NamedTuple):
 
 
 class SidedOutput(Output):
-    """The same of a head with auxiliary supervision, in training; it unpacks like any other.
+    """The same with what single modalities see and say; it unpacks like any other.
 
     Attributes:
-        sides: Modality -> what it says alone.
+        sides: Modality -> what it says alone, of a head with auxiliary supervision, in training.
+        branches: Modality -> the map of its own encoder that alignments look at, where branches are aligned.
     """
 
     sides: Mapping[str, Side]
+    branches: Mapping[str, Branch]

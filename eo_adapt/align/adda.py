@@ -48,6 +48,7 @@ class ADDA(Alignment):
     """
 
     needs_target = True
+    on_branches = "never"
     place: ClassVar[Place] = "copies"
     _started: Tensor
 

@@ -12,87 +12,19 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from .gather import matched
 from .options import check_number
 from .shapes import check_labels, check_sizes
+from .view import PAIRS as PAIRS
+from .view import Pairing as Pairing
+from .view import Setup as Setup
+from .view import View as View
+from .view import Views as Views
+from .view import pairs as pairs
+from .view import rows as rows
 
 Labelled = tuple[Any, Tensor]  # inputs, labels
 Place = Literal["swaps", "anywhere", "copies"]
-PAIRS = ("pooled", "each")
-Pairing = Literal["pooled", "each"]
-
-
-@dataclass(frozen=True)
-class View:
-    """One domain as the model saw it in one step; ``*S`` is () for parcels, (H, W) for maps.
-
-    Attributes:
-        features: (B, D, *S), what the alignment looks at.
-        logits: (B, K, *S').
-        inputs: Opaque: whatever the model was called with.
-        domain: Position of the domain in (*sources, *targets).
-        labels: (B, *S') int64, negative where unknown; None on an unlabelled domain.
-        lonlat: (B, 2) degrees, WGS 84.
-        days: (B, T) days since 1 January of the label year; None without a time axis.
-    """
-
-    features: Tensor
-    logits: Tensor
-    inputs: Any
-    domain: int
-    labels: Tensor | None = None
-    lonlat: Tensor | None = None
-    days: Tensor | None = None
-
-    def rows(self) -> Tensor:
-        """Features as (N, D) float32: one row a parcel, or one a map cell."""
-        return self.features.movedim(1, -1).flatten(0, -2).float()
-
-
-Views = tuple[View, ...]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What a method is attached to. Domains are numbered sources first, then targets.
-
-    Attributes:
-        width: D of the features that alignments look at.
-        sources: Number of labelled domains.
-        targets: Number of unlabelled domains; may be 0.
-        classes: K of the logits; 0 where nobody needs to know.
-        names: Name of each class; () where classes only have numbers.
-    """
-
-    width: int
-    sources: int = 1
-    targets: int = 1
-    classes: int = 0
-    names: tuple[str, ...] = ()
-
-    @property
-    def domains(self) -> int:
-        """Number of all domains."""
-        return self.sources + self.targets
-
-
-def rows(views: Views) -> Tensor:
-    """Feature rows of several domains, pooled: (N, D) float32."""
-    return torch.cat([view.rows() for view in views])
-
-
-def pairs(sources: Views, targets: Views, how: Pairing) -> list[tuple[Tensor, Tensor]]:
-    """Which feature rows are compared with which; in a data-parallel run the rows of all processes count.
-
-    Args:
-        sources: Views of the source domains.
-        targets: Views of the target domains.
-        how: ``pooled``: all sources together with all targets together. ``each``: every source with every target.
-
-    Returns:
-        (N, D), (M, D) float32 pairs.
-    """
-    return matched([view.rows() for view in sources], [view.rows() for view in targets], how)
+OnBranches = Literal["each", "once", "never"]
 
 
 class NotAttachedError(RuntimeError, AttributeError):
@@ -130,6 +62,9 @@ class Alignment(nn.Module):
         weight_limit: Largest weight; 1 where the weight is the share of the task loss that the method replaces.
         place: What it does to the network in ``attach``: ``swaps`` layers, ``copies`` it, or neither (``anywhere``). In
             a stack whatever swaps must come before whatever copies.
+        on_branches: Where branches of a fusion are aligned (``align_at=branches|all``): a copy acts on ``each`` of
+            them; a method that compares no features acts ``once``, whatever is aligned; one that cannot be told which
+            features to look at is ``never`` used so.
         uses_target_labels: True for oracles only; stamped on every result.
         shots: Target labels a class that an oracle may see; 0 = all.
         settles: Whether ``settle`` must be called before a checkpoint is scored.
@@ -145,6 +80,7 @@ class Alignment(nn.Module):
     min_sources: int = 1
     weight_limit: ClassVar[float] = float("inf")
     place: ClassVar[Place] = "anywhere"
+    on_branches: ClassVar[OnBranches] = "once"
     uses_target_labels: ClassVar[bool] = False
     shots: int = 0
     settles: bool = False

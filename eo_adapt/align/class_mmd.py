@@ -70,6 +70,7 @@ class ClassMMD(Alignment):
 
     needs = frozenset({"labels"})
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self,

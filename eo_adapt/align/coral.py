@@ -89,6 +89,7 @@ class CORAL(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self,

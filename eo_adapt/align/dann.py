@@ -50,6 +50,7 @@ class DANN(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(self, weight: float = 1.0, strength: float = 1.0, gamma: float = 10.0, hidden: int = 256) -> None:
         super().__init__(weight)

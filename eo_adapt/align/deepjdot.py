@@ -117,6 +117,7 @@ class DeepJDOT(Alignment):
 
     needs = frozenset({"labels"})
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self,

@@ -108,6 +108,7 @@ class GeoMT(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self,

@@ -66,6 +66,7 @@ class JAN(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self,

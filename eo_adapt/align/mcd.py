@@ -68,6 +68,7 @@ class MCD(Alignment):
 
     needs = frozenset({"labels"})
     needs_target = True
+    on_branches = "each"
 
     def __init__(self, weight: float = 1.0, strength: float = 4.0, hidden: int = 256) -> None:
         super().__init__(weight)

@@ -205,6 +205,7 @@ class MMD(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ def gram_distance(source: Tensor, target: Tensor) -> Tensor:
 class StyleGram(Alignment):
     """Features of sources and targets with the same Gram matrix: the same means and co-occurrences of channels.
 
-    Unlike a covariance (``coral``) it sees a difference of means, too. Early maps hold style (``model.align_at``).
+    Unlike a covariance (``coral``) it sees a difference of means, too. Early maps hold style (``model.align_level``).
 
     Source: the style term of the code of GeoMultiTaskNet (Marsocci et al. 2023, arXiv:2304.07750), after Gatys et al.
     2016. Deviations: in docs/methods/style_gram.md.
@@ -46,6 +46,7 @@ class StyleGram(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(self, weight: float = 1.0, pairing: Pairing = "pooled") -> None:
         super().__init__(weight)

@@ -61,6 +61,7 @@ class SWD(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(self, weight: float = 1.0, directions: int = 128, pairing: Pairing = "pooled") -> None:
         super().__init__(weight)

@@ -60,6 +60,7 @@ class WDGRL(Alignment):
     """
 
     needs_target = True
+    on_branches = "each"
 
     def __init__(
         self, weight: float = 1.0, penalty: float = 10.0, steps: int = 5, lr: float = 1e-3, hidden: int = 256

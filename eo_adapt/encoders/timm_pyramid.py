@@ -157,7 +157,7 @@ class TimmPyramid(Encoder):
         return _spread(net, self.backbone, bands) if count == 3 else net
 
     def forward(self, inputs: Inputs) -> Features:
-        """One map a stride, (B, D_i, H / stride_i, W / stride_i).
+        """One map a stride, (B, D_i, H / stride_i, W / stride_i); pixels that are not valid are zeros.
 
         Raises:
             LookupError: If the batch lacks the sensor.
@@ -165,8 +165,10 @@ class TimmPyramid(Encoder):
         """
         if self.sensor not in inputs:
             raise LookupError(f"the encoder reads sensor {self.sensor!r}; this batch holds {sorted(inputs)}")
-        values = inputs[self.sensor].values
+        values, pixels = inputs[self.sensor].values, inputs[self.sensor].valid_pixels
         self._check(tuple(values.shape))
+        if pixels is not None:
+            values = values.where(pixels[:, None], 0.0)
         maps = self.net(values.contiguous(memory_format=torch.channels_last))  # convolutions are faster so
         return Features(tuple(m.permute(0, 3, 1, 2) if self._last else m for m in maps))
 

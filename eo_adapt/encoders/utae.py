@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..types import Features, Inputs
+from ..types import Features, Inputs, Observation
 from .blocks.convs import Down, Norm, Up, check_norm, convs
 from .blocks.days import Position
 from .blocks.frames import Frames, dates_only, seen_cells, weighted_sum
@@ -18,6 +18,35 @@ from .series import SeriesEncoder
 
 Aggregate = Literal["att_group", "att_mean", "mean"]
 PIECE = 4 * 128 * 128  # pixels of the frames that a CPU convolves at a time
+
+
+class SeenFrames(NamedTuple):
+    """A series after the convolutions over its frames.
+
+    Attributes:
+        dates: Its days and ``valid``.
+        cells: (B, T, h, w) bool, cells of the coarsest maps that show something.
+        frames: Which frames are valid.
+        levels: At each stride, finest first, maps of the valid frames in pieces of one sample each.
+        owners: The sample of each piece.
+        coarsest: (B, T, D, h, w), maps of the last level in their places.
+    """
+
+    dates: Observation
+    cells: Tensor
+    frames: Frames
+    levels: list[tuple[Tensor, ...]]
+    owners: list[int]
+    coarsest: Tensor
+
+
+def one_sequence(looks: Sequence[SeenFrames]) -> Observation:
+    """The dates of several series, one after the other."""
+    if len(looks) == 1:
+        return looks[0].dates
+    fields = {name: [getattr(look.dates, name) for look in looks] for name in ("days", "valid", "gdd")}
+    known = {name: torch.cat(x, 1) for name, x in fields.items() if all(y is not None for y in x)}
+    return Observation(looks[0].coarsest, **known)
 
 
 class UTAE(SeriesEncoder):
@@ -51,6 +80,8 @@ class UTAE(SeriesEncoder):
         attention_dropout: On its weights.
         position: What the position code reads: "days", "doy" or "gdd".
         tau: Longest wavelength / (2 pi) of the code; None is 1,000 for days and 10,000 for gdd.
+        down: Step from each map to the next, 2 or 1; 1 keeps every map at the size of the image, for series of a few
+            pixels (FLAIR-HUB, Garioud et al. 2025).
 
     Raises:
         LookupError: If the sensor is not among the data's.
@@ -72,33 +103,50 @@ class UTAE(SeriesEncoder):
         attention_dropout: float = 0.1,
         position: Position = "days",
         tau: float | None = None,
+        down: int = 2,
     ) -> None:
         super().__init__(sensors, sensor)
-        _check(widths, decoder, heads, aggregate)
+        _check(widths, decoder, heads, aggregate, down)
         check_norm(norm, widths)
         self.aggregate, self.norm = aggregate, norm
         self.first = convs((self.bands, widths[0], widths[0]), norm)
-        self.downs = nn.ModuleList(Down(a, b, norm) for a, b in pairwise(widths))
+        self.downs = nn.ModuleList(Down(a, b, norm, down) for a, b in pairwise(widths))
         self.attention = LTAEMaps(widths[-1], d_model, heads, d_key, dropout, attention_dropout, position, tau)
         ups = zip(pairwise((*decoder, widths[-1])), widths[:-1], strict=True)
-        self.ups = nn.ModuleList(Up(b, a, skip) for (a, b), skip in ups)  # finest first
+        self.ups = nn.ModuleList(Up(b, a, skip, down) for (a, b), skip in ups)  # finest first
         self.channels = (*decoder, widths[-1])
-        self.strides = tuple(2**i for i in range(len(widths)))
+        self.strides = tuple(down**i for i in range(len(widths)))
         self.step = self.strides[-1]
         self.least = 2 * self.step  # reflecting the border takes two cells a side
 
     def forward(self, inputs: Inputs) -> Features:
         """One map a stride, (B, D_i, H / stride_i, W / stride_i): the decoder's, and the attention's as the last."""
-        observation = self.look(inputs)
+        looks = [self.seen(self.look(inputs))]
+        return self.joined(looks, [looks[0].coarsest])
+
+    def seen(self, observation: Observation) -> SeenFrames:
+        """What the convolutions make of the valid frames of a clean series, see :meth:`look`."""
         assert observation.valid is not None  # noqa: S101 - look gives it
         frames = Frames(observation.valid)
         levels, owners = self._levels(frames.pack(observation.values), frames)
-        seen = seen_cells(observation, self.step)
-        out, weights = self.attention(frames.spread(torch.cat(levels[-1])), seen, dates_only(observation))
-        weights = frames.pack(self._weights(weights, seen))
+        coarsest = frames.spread(torch.cat(levels[-1]))
+        return SeenFrames(dates_only(observation), seen_cells(observation, self.step), frames, levels, owners, coarsest)
+
+    def joined(self, looks: Sequence[SeenFrames], coarsest: Sequence[Tensor]) -> Features:
+        """Attend to the dates of all series as to one, aggregate every level by the weights, and decode.
+
+        Args:
+            looks: Series of one grid, each with dates of its own.
+            coarsest: Their coarsest maps (B, T_i, D, h, w), which the attention reads.
+        """
+        seen = torch.cat([look.cells for look in looks], 1)
+        out, attention = self.attention(torch.cat(list(coarsest), 1), seen, one_sequence(looks))
+        weights = self._weights(attention, seen).split([look.cells.shape[1] for look in looks], 1)
+        packed = [look.frames.pack(weight) for look, weight in zip(looks, weights, strict=True)]
         maps = [out]
-        for up, level in zip(reversed(self.ups), reversed(levels[:-1]), strict=True):
-            maps.append(up(maps[-1], weighted_sum(level, weights, owners, len(out))))
+        for level, up in reversed(list(enumerate(self.ups))):
+            sums = [weighted_sum(x.levels[level], w, x.owners, len(out)) for x, w in zip(looks, packed, strict=True)]
+            maps.append(up(maps[-1], torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]))
         return Features(tuple(reversed(maps)))
 
     def _levels(self, x: Tensor, frames: Frames) -> tuple[list[tuple[Tensor, ...]], list[int]]:
@@ -130,7 +178,9 @@ class UTAE(SeriesEncoder):
         return (seen / seen.sum(1, keepdim=True).clamp(min=1))[:, :, None]
 
 
-def _check(widths: Sequence[int], decoder: Sequence[int], heads: int, aggregate: str) -> None:
+def _check(widths: Sequence[int], decoder: Sequence[int], heads: int, aggregate: str, down: int) -> None:
+    if down not in (1, 2):
+        raise ValueError(f"encoder.down must be 2 (halve the sides) or 1 (keep them); got {down}")
     if aggregate not in get_args(Aggregate):
         raise ValueError(f"encoder.aggregate must be one of {list(get_args(Aggregate))}; got {aggregate!r}")
     if len(widths) < 2 or len(decoder) != len(widths) - 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..encoders.base import Encoder
 from ..types import Features
@@ -45,3 +46,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Features) -> Tensor:
         """Logits (B, K) of parcels or (B, K, H, W) of maps."""
+
+
+def at_size(logits: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Maps of logits (B, K, H', W') at the size (H, W), bilinear, pixel centres in place; as they are for None."""
+    if size is None or tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)

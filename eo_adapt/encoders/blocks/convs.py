@@ -44,11 +44,14 @@ def convs(sizes: Sequence[int], norm: Norm, kernel: int = 3, stride: int = 1) ->
 
 
 class Down(nn.Module):
-    """Halves the sides with a 4 x 4 convolution, then one convolution and one with a shortcut (U-TAE)."""
+    """Halves the sides with a 4 x 4 convolution, then one convolution and one with a shortcut (U-TAE).
 
-    def __init__(self, width: int, out: int, norm: Norm) -> None:
+    With step 1 the sides stay, by a 3 x 3 convolution (FLAIR-HUB).
+    """
+
+    def __init__(self, width: int, out: int, norm: Norm, step: int = 2) -> None:
         super().__init__()
-        self.down = convs((width, width), norm, kernel=4, stride=2)
+        self.down = convs((width, width), norm, kernel=2 + step, stride=step)
         self.first = convs((width, out), norm)
         self.second = convs((out, out), norm)
 
@@ -59,11 +62,15 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Doubles the sides, joins the map of that size, then one convolution and one with a shortcut (U-TAE)."""
+    """Doubles the sides, joins the map of that size, then one convolution and one with a shortcut (U-TAE).
 
-    def __init__(self, width: int, out: int, skip: int) -> None:
+    With step 1 the sides stay.
+    """
+
+    def __init__(self, width: int, out: int, skip: int, step: int = 2) -> None:
         super().__init__()
-        self.up = nn.Sequential(nn.ConvTranspose2d(width, out, 4, 2, 1), SafeBatchNorm2d(out), nn.ReLU(inplace=True))
+        up = nn.ConvTranspose2d(width, out, 2 + step, step, 1)
+        self.up = nn.Sequential(up, SafeBatchNorm2d(out), nn.ReLU(inplace=True))
         self.skip = nn.Sequential(nn.Conv2d(skip, skip, 1), SafeBatchNorm2d(skip), nn.ReLU(inplace=True))
         self.first = convs((out + skip, out), "batch")
         self.second = convs((out, out), "batch")

@@ -11,7 +11,7 @@ from ...types import Observation
 
 
 def valid_dates(observation: Observation) -> Tensor:
-    """Dates that carry information: valid, and for pixel sets with at least one valid pixel.
+    """Dates that carry information: valid, and for pixel sets and image series with at least one valid pixel.
 
     Returns:
         (B, T) bool; all True when the observation has no masks.
@@ -20,7 +20,7 @@ def valid_dates(observation: Observation) -> Tensor:
     valid = observation.valid
     if valid is None:
         valid = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-    return valid if pixels is None else valid & pixels.any(-1)
+    return valid if pixels is None else valid & pixels.flatten(2).any(-1)
 
 
 def clean(observation: Observation) -> Observation:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...types import Inputs, Observation
-from .masked import clean
+from .masked import clean, valid_dates
 from .tempcnn import resample
 
 ATTRIBUTES = "attributes"  # the input that holds geometric features (B, A) of the parcels
@@ -113,6 +113,25 @@ def at_dates(look: Observation, days: Tensor, reach: float) -> tuple[Tensor, Ten
     return values.to(look.values.dtype), (days >= first) & (days <= last) & valid.any(1, keepdim=True)
 
 
+def frames_at(look: Observation, days: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+    """:func:`at_dates` of an image series (B, T, C, H, W), each pixel between its own valid dates.
+
+    Returns:
+        Values (B, G, C, H, W), and (B, G, H, W) bool: which of them rest on data.
+    """
+    batch, bands, (height, width) = len(look.values), look.values.shape[2], look.values.shape[3:]
+    if look.valid_pixels is None:
+        folded = Observation(look.values.flatten(2), look.days, look.valid)
+        values, seen = at_dates(folded, days, reach)
+        return values.unflatten(2, (bands, height, width)), seen[..., None, None].expand(*seen.shape, height, width)
+    shown = (_masks(look)[..., None, None] & look.valid_pixels).permute(0, 2, 3, 1).flatten(0, 2)
+    rows = look.values.permute(0, 3, 4, 1, 2).flatten(0, 2)
+    own, there = (x.repeat_interleave(height * width, 0) for x in (_days(look), days))
+    values, seen = at_dates(Observation(rows, own, shown), there, reach)
+    values, seen = (x.unflatten(0, (batch, height, width)) for x in (values, seen))
+    return values.permute(0, 3, 4, 1, 2), seen.permute(0, 3, 1, 2)
+
+
 def _days(look: Observation) -> Tensor:
     if look.days is None:
         raise ValueError(
@@ -122,4 +141,4 @@ def _days(look: Observation) -> Tensor:
 
 
 def _masks(look: Observation) -> Tensor:
-    return torch.ones_like(_days(look), dtype=torch.bool) if look.valid is None else look.valid
+    return valid_dates(look)
