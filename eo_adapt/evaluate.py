@@ -160,6 +160,7 @@ def _score(
     val = labelled_val(task, data)
     scale = temperature_facts(data, *val)
     threshold = unknown_threshold(val[0], scale["temperature"]) if data.label_set.unknown else None
+    facts = {**facts, **without_each(task, data)}
     if data.maps:
         from .report.map_run import write_map_results
 
@@ -167,7 +168,6 @@ def _score(
         return write_map_results(folder, task, data, threshold, {**scale, **facts}, boundary)
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
     predictions = write_predictions(folder / "predictions.parquet", data, said, threshold, scale["temperature"])
-    facts = {**facts, **without_each(task, data)}
     report = write_report(folder / "report.json", task, data, predictions, {**scale, **facts})
     return report, predictions
 

@@ -75,15 +75,15 @@ class Model(nn.Module):
 
     def forward(self, inputs: Inputs) -> Output:
         features = self.encoder(self.normalise(inputs))
-        sides: Mapping[str, Side] = {}
+        sides: Mapping[str, Side] | None = None
         if isinstance(self.head, SideHead):
             logits, sides = self.head.answers(features)
         else:
             logits = self.head(features)
         seen, logits = features.maps[self.align_level], at_size(logits, features.size)
-        if not (sides or self.give_branches):
+        if sides is None and not self.give_branches:
             return Output(seen, logits)
         output = SidedOutput(seen, logits)
-        output.sides = sides
+        output.sides = sides or {}
         output.branches = features.branches if self.give_branches else {}
         return output

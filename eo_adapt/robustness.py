@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .data.datamodule import DomainDataModule
 from .data.loader import Part
@@ -15,24 +16,33 @@ from .data.sampler import generator
 from .encoders.blocks.masked import valid_dates
 from .encoders.blocks.modalities import hide
 from .encoders.fusion import Fusion
-from .metrics import confusion, scores
+from .metrics import confusion, mean_iou, scores
+from .report.map_scores import score_maps
 from .report.predict import said_of
 from .task import AdaptationTask
 from .types import Batch, Inputs
 
 KEYS = ("overall_accuracy", "macro_f1", "closed_macro_f1", "kappa")
+MAP_KEYS = ("overall_accuracy", "macro_f1", "closed_macro_f1", "miou", "closed_miou", "kappa")
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Shown = Callable[[Batch], Inputs]
 
 
 def without(sensor: str) -> Shown:
-    """Batches as if nobody had the sensor: nothing of it is valid, or, where it has no masks, it is not there."""
+    """Batches as if nobody had the sensor: nothing of it is valid, or, where it has no masks, it is not there.
+
+    Images stay in any case, for they say how large the maps are.
+    """
 
     def shown(batch: Batch) -> Inputs:
         look = batch.inputs[sensor]
         if look.valid is None and look.valid_pixels is None:
-            return {name: other for name, other in batch.inputs.items() if name != sensor}
-        return {**batch.inputs, sensor: hide(look, torch.zeros(len(batch), dtype=torch.bool))}
+            if look.values.ndim not in (4, 5):
+                return {name: other for name, other in batch.inputs.items() if name != sensor}
+            shape = (*look.values.shape[:-3], *look.values.shape[-2:])
+            look = replace(look, valid_pixels=torch.ones(shape, dtype=torch.bool, device=look.values.device))
+        nobody = torch.zeros(len(batch), dtype=torch.bool, device=look.values.device)
+        return {**batch.inputs, sensor: hide(look, nobody)}
 
     return shown
 
@@ -56,26 +66,40 @@ def with_fewer_dates(sensor: str, share: float, seed: int) -> Shown:
 
 
 def score_tests(task: AdaptationTask, data: DomainDataModule, shown: Shown) -> dict[str, dict[str, float]]:
-    """Domain -> scores of its sealed test parcels, of what the network is shown; labels must be opened."""
-    classes, shared = data.scored_classes(), data.label_set.shared
+    """Domain -> scores of its sealed test samples, of what the network is shown; labels must be opened."""
+    names, shared = data.scored_classes().names, data.label_set.shared
     found = {}
     for i, d in enumerate(data.parcels):
-        part: Part = data.sealed(d)
-        said = [logits.float().cpu() for _, logits, _ in said_of(task, data, part, 0 if data.oracle else i, shown)]
-        assert part.labels is not None  # noqa: S101  (sealed parts have labels)
-        matrix = confusion(part.labels, torch.cat(said).argmax(1), len(classes))
-        every = scores(matrix, classes.names, shared)
-        found[d.domain.name] = {key: every[key] for key in KEYS}
+        part, domain = data.sealed(d), 0 if data.oracle else i
+        if data.maps:
+            matrix = score_maps(task, data, part, domain, len(names), shown=shown).matrices.sum(0)
+            rows = [i for i, name in enumerate(names) if name in set(shared)]
+            more = {"miou": mean_iou(matrix), "closed_miou": mean_iou(matrix, rows)}
+        else:
+            matrix, more = _matrix(task, data, part, domain, shown), {}
+        every = {**scores(matrix, names, shared), **more}
+        found[d.domain.name] = {key: every[key] for key in keys_of(data)}
     return found
+
+
+def _matrix(task: AdaptationTask, data: DomainDataModule, part: Part, domain: int, shown: Shown) -> Tensor:
+    said = [logits.float().cpu() for _, logits, _ in said_of(task, data, part, domain, shown)]
+    assert part.labels is not None  # noqa: S101  (sealed parts have labels)
+    return confusion(part.labels, torch.cat(said).argmax(1), len(data.scored_classes()))
+
+
+def keys_of(data: DomainDataModule) -> tuple[str, ...]:
+    """Which scores are taken."""
+    return MAP_KEYS if data.maps else KEYS
 
 
 def without_each(task: AdaptationTask, data: DomainDataModule) -> dict[str, Any]:
     """For the report of a fusion: ``{"without": {sensor: {domain: scores}}}``, each sensor removed in turn.
 
-    Nothing for encoders of one sensor, and for maps, whose scores are taken otherwise. Labels must be opened.
+    Nothing for encoders of one sensor. Labels must be opened.
     """
     encoder = task.model.encoder
-    if data.maps or not isinstance(encoder, Fusion) or len(encoder.modalities) < 2:
+    if not isinstance(encoder, Fusion) or len(encoder.modalities) < 2:
         return {}
     return {"without": {sensor: score_tests(task, data, without(sensor)) for sensor in encoder.modalities}}
 
@@ -109,7 +133,7 @@ def missing_dates(
         raise ValueError(f"shares of missing dates lie from 0 up to, but not including, 1; got {list(shares)}")
     found = [[score_tests(task, data, with_fewer_dates(sensor, share, seed)) for seed in seeds] for share in shares]
     domains = {
-        d.domain.name: {key: [[one[d.domain.name][key] for one in at] for at in found] for key in KEYS}
+        d.domain.name: {key: [[one[d.domain.name][key] for one in at] for at in found] for key in keys_of(data)}
         for d in data.parcels
     }
     return {"sensor": sensor, "shares": list(shares), "seeds": list(seeds), "domains": domains}

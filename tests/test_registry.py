@@ -24,6 +24,9 @@ from eo_adapt.registry import GROUPS, build, config, describe, names
 from eo_adapt.selection.base import Criterion
 from eo_adapt.signature import locate
 
+OF_PLACES = {"aerial": 4, "elevation": 2, "s2": 10, "s1_asc": 2, "s1_desc": 2}  # sensors of task=fusion
+BY_AN_OPTION = {"eo_adapt.align.branches.EachBranch"}  # align_at=branches makes it
+
 # What Python hands to a constructor because only the data know it.
 GIVEN = {"encoder": {"sensors"}, "head": {"encoder", "classes"}, "data": {"shift", "seed", "kind", "oracle", "shots"}}
 BLOCKS = {"in_channels", "sensors", "encoder", "classes"}
@@ -58,11 +61,13 @@ def test_each_yaml_builds(group: str, name: str) -> None:
         return
     changes: dict[str, Any] = {}
     if group == "encoder":
-        changes = {"sensors": {"s2": 4}}
+        changes = {"sensors": OF_PLACES if name in ("map_fusion", "u_tt") else {"s2": 4}}
     elif group == "head":
         fits = {"classify": "pse_ltae", "auxiliary": "fusion", "decision": "fusion"}.get(name, "timm_pyramid")
-        scheme = {"scheme": "decision"} if name == "decision" else {}
-        changes = {"encoder": build("encoder", fits, sensors={"s2": 4}, **scheme), "classes": 3}
+        fits = "map_fusion" if name.startswith("map_") else fits
+        scheme = {"scheme": "decision"} if name.endswith("decision") else {}
+        sensors = OF_PLACES if fits == "map_fusion" else {"s2": 4}
+        changes = {"encoder": build("encoder", fits, sensors=sensors, **scheme), "classes": 3}
     elif group == "data":
         recipe = OmegaConf.load(registry.path_of(group, name)).recipe
         shift = eo_adapt.types.Shift((eo_adapt.types.Domain("a", recipe),))
@@ -87,7 +92,7 @@ def test_no_class_is_an_orphan(package: Any, base: type, group: str) -> None:
     paths = [registry.path_of(group, name) for name in names(group)]
     named = {OmegaConf.load(path)._target_ for path in paths}
     concrete = {c for c in subclasses(base) if not inspect.isabstract(c) and c.__module__.startswith("eo_adapt.")}
-    assert {f"{c.__module__}.{c.__name__}" for c in concrete} == named
+    assert {f"{c.__module__}.{c.__name__}" for c in concrete} - BY_AN_OPTION == named
 
 
 def subclasses(base: type) -> set[type]:

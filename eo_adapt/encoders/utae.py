@@ -108,7 +108,7 @@ class UTAE(SeriesEncoder):
         super().__init__(sensors, sensor)
         _check(widths, decoder, heads, aggregate, down)
         check_norm(norm, widths)
-        self.aggregate, self.norm = aggregate, norm
+        self.aggregate, self.norm, self.widths = aggregate, norm, tuple(widths)
         self.first = convs((self.bands, widths[0], widths[0]), norm)
         self.downs = nn.ModuleList(Down(a, b, norm, down) for a, b in pairwise(widths))
         self.attention = LTAEMaps(widths[-1], d_model, heads, d_key, dropout, attention_dropout, position, tau)

@@ -49,7 +49,7 @@ class Head(nn.Module, ABC):
 
 
 def at_size(logits: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Maps of logits (B, K, H', W') at the size (H, W), bilinear, pixel centres in place; as they are for None."""
-    if size is None or tuple(logits.shape[2:]) == tuple(size):
+    """Maps of logits (B, K, H', W') at the size (H, W), bilinear, pixel centres in place; anything else as it is."""
+    if size is None or logits.ndim < 4 or tuple(logits.shape[2:]) == tuple(size):
         return logits
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..encoders.base import Encoder
 from ..types import Branch, Features, Side
-from .base import Head
+from .base import Head, at_size
 
 
 class SideHead(Head):
@@ -22,18 +22,31 @@ class SideHead(Head):
         classes: Number of classes K.
         inner: Builds the head of one modality from ``encoder`` and ``classes``.
         auxiliary: Weight of each modality's own task loss; 0 = none. PASTIS-R (Garnot et al. 2022) has 0.5.
+        series: Builds it where the finest map has a cell a pixel, as of image series; None = as inner.
 
     Raises:
         ValueError: If the encoder has no encoder a modality, or the weight is negative.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, inner: Callable[..., Head], auxiliary: float) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        inner: Callable[..., Head],
+        auxiliary: float,
+        series: Callable[..., Head] | None = None,
+    ) -> None:
         super().__init__(encoder, classes)
+        self._builds = (inner, series or inner)
         if not (math.isfinite(auxiliary) and auxiliary >= 0):
             raise ValueError(f"head.auxiliary is the weight of a loss, 0 or more; got {auxiliary}")
         self.auxiliary = auxiliary
         parts = encoder.parts().items()
-        self.heads = nn.ModuleDict({name: inner(encoder=part, classes=classes) for name, part in parts})
+        self.heads = nn.ModuleDict({name: self.made(part) for name, part in parts})
+
+    def made(self, encoder: Encoder) -> Head:
+        """A head of its own for an encoder."""
+        return self._builds[encoder.strides[0] == 1](encoder=encoder, classes=self.classes)
 
     def check(self, encoder: Encoder) -> None:
         """Raises ValueError unless the encoder has an encoder a modality."""
@@ -52,14 +65,14 @@ class SideHead(Head):
         """Logits (B, K) of parcels or (B, K, H, W) of maps."""
         return self.answers(features)[0]
 
-    def alone(self, branches: Mapping[str, Branch]) -> dict[str, Side]:
-        """Answers of each modality, from the samples that have it; zeros for the others."""
+    def alone(self, branches: Mapping[str, Branch], size: tuple[int, int] | None = None) -> dict[str, Side]:
+        """Answers of each modality, from the samples that have it; zeros for the others. Maps at one size."""
         found = {}
         for name, branch in branches.items():
             rows = branch.present.nonzero()[:, 0]
             some = len(rows) < len(branch.present)
             maps = tuple(x[rows] for x in branch.maps) if some else branch.maps
-            logits = self.heads[name](Features(maps))
+            logits = at_size(self.heads[name](Features(maps)), size)
             if some:
                 every = logits.new_zeros(len(branch.present), *logits.shape[1:])
                 logits = every.index_copy(0, rows, logits)
@@ -77,15 +90,24 @@ class Auxiliary(SideHead):
         classes: Number of classes K.
         inner: Builds a head from ``encoder`` and ``classes``.
         auxiliary: Weight of each modality's own loss.
+        series: Builds it where the finest map has a cell a pixel, as of image series; None = as inner.
     """
 
-    def __init__(self, encoder: Encoder, classes: int, inner: Callable[..., Head], auxiliary: float = 0.5) -> None:
-        super().__init__(encoder, classes, inner, auxiliary)
-        self.fused = inner(encoder=encoder, classes=classes)
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        inner: Callable[..., Head],
+        auxiliary: float = 0.5,
+        series: Callable[..., Head] | None = None,
+    ) -> None:
+        super().__init__(encoder, classes, inner, auxiliary, series)
+        self.fused = self.made(encoder)
 
     def answers(self, features: Features) -> tuple[Tensor, Mapping[str, Side]]:
         """Logits of the fused features; of each modality in training only."""
-        return self.fused(features), self.alone(features.branches) if self.training and self.auxiliary else {}
+        wanted = self.training and self.auxiliary
+        return self.fused(features), self.alone(features.branches, features.size) if wanted else {}
 
 
 class Decision(SideHead):
@@ -99,19 +121,28 @@ class Decision(SideHead):
         classes: Number of classes K.
         inner: Builds the head of one modality from ``encoder`` and ``classes``.
         auxiliary: Weight of each modality's own loss.
+        series: Builds it where the finest map has a cell a pixel, as of image series; None = as inner.
     """
 
     joins = True
 
-    def __init__(self, encoder: Encoder, classes: int, inner: Callable[..., Head], auxiliary: float = 0.5) -> None:
-        super().__init__(encoder, classes, inner, auxiliary)
+    def __init__(
+        self,
+        encoder: Encoder,
+        classes: int,
+        inner: Callable[..., Head],
+        auxiliary: float = 0.5,
+        series: Callable[..., Head] | None = None,
+    ) -> None:
+        super().__init__(encoder, classes, inner, auxiliary, series)
 
     def answers(self, features: Features) -> tuple[Tensor, Mapping[str, Side]]:
         """Fused logits; what each modality says, in training with a weight."""
-        sides = self.alone(features.branches)
+        sides = self.alone(features.branches, features.size)
         if not sides:
             nothing = features.maps[-1]
-            return nothing.new_full((len(nothing), self.classes), -math.log(self.classes)), {}
+            shape = (len(nothing), self.classes, *(features.size or ()))
+            return nothing.new_full(shape, -math.log(self.classes)), {}
         present = torch.stack([side.present for side in sides.values()])
         logits = mean_probability(torch.stack([side.logits for side in sides.values()]), present)
         return logits, sides if self.training and self.auxiliary else {}

@@ -12,7 +12,7 @@ from ..boundaries import boundary_counts
 from ..data.datamodule import DomainDataModule
 from ..data.loader import Part
 from ..task import AdaptationTask
-from ..types import IGNORE
+from ..types import IGNORE, Batch, Inputs
 from .predict import said_of, sampled
 
 
@@ -47,6 +47,7 @@ def score_maps(
     classes: int,
     unsure: Callable[[Tensor], Tensor] | None = None,
     boundary: int = 0,
+    shown: Callable[[Batch], Inputs] = lambda batch: batch.inputs,
 ) -> MapScores:
     """Predict labelled patches and keep what scores need.
 
@@ -58,10 +59,11 @@ def score_maps(
         classes: Scored classes K.
         unsure: Open set: logits (B, L, H, W) -> (B, H, W) bool, pixels that are called class L, "unknown".
         boundary: Tolerance of boundary scores, pixels; 0 = they are not counted.
+        shown: What the network is shown of a batch; all of it by default.
     """
     rows, matrices, areas, logits, labels, features = [], [], [], [], [], []
     outlines = []
-    for batch, said, seen in said_of(task, data, part, domain):
+    for batch, said, seen in said_of(task, data, part, domain, shown):
         guess = said.argmax(1)
         if unsure is not None:
             guess = torch.where(unsure(said), said.shape[1], guess)

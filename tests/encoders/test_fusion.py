@@ -231,7 +231,9 @@ def test_pixel_sets_are_fused_by_all_but_early() -> None:
     own = Observation(values, torch.arange(5.0).repeat(SAMPLES, 1), shown.any(-1), shown)
     for kind in ("mid", "late", "decision"):
         assert encode(fusion(kind), {"s2": own, "s1": mixed()["s1"]}).isfinite().all()
-    with pytest.raises(ValueError, match=r"early fusion reads parcel series \(B, T, C\); 's2' has shape .*scheme=mid"):
+    with pytest.raises(
+        ValueError, match=r"early fusion reads series of parcels \(B, T, C\).*'s2': \(7, 5, 4, 6\).*scheme=mid"
+    ):
         encode(fusion("early"), {"s2": own, "s1": mixed()["s1"]})
 
 

@@ -125,7 +125,7 @@ def test_maps_must_lead_and_decide_by_vectors() -> None:
         ValueError, match=r"the first modality 'weather' gives vectors and others maps; put one with maps"
     ):
         made(modalities=["weather", "aerial"])
-    with pytest.raises(ValueError, match="decision fusion joins the answers of parcel encoders so far"):
+    with pytest.raises(ValueError, match=r"decision fusion joins answers of one kind.*'weather': 'vectors'"):
         made(scheme="decision")
     with pytest.raises(ValueError, match="mid fusion joins the dates of parcel encoders"):
         made(scheme="mid")

@@ -51,10 +51,7 @@ class Join(nn.Module):
         blank = token.view(1, -1, *[1] * len(grid)).expand(shape)
         if part is None:
             return blank
-        if grid and part.ndim == 2:
-            part = part[:, :, None, None].expand(shape)
-        elif grid and tuple(part.shape[2:]) != tuple(grid):
-            part = F.interpolate(part, tuple(grid), mode="bilinear", align_corners=False)
+        part = part[:, :, None, None].expand(shape) if grid and part.ndim == 2 else resized(part, grid)
         return torch.where(present.view(-1, *[1] * (len(shape) - 1)), part, blank.to(part.dtype))
 
 
@@ -79,3 +76,10 @@ class Cross(nn.Module):
         seen = F.scaled_dot_product_attention(query, key, value).transpose(-3, -2).flatten(-2)
         x = x + self.finish(seen)
         return [part.movedim(-1, 1) for part in x.unbind(-2)]
+
+
+def resized(x: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Maps on another grid of the same extent, bilinear, pixel centres in place; vectors, grid (), as they are."""
+    if not grid or tuple(x.shape[2:]) == tuple(grid):
+        return x
+    return F.interpolate(x, tuple(grid), mode="bilinear", align_corners=False)

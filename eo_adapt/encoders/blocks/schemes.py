@@ -1,19 +1,21 @@
-"""Where modalities meet: their bands, their dates, their features, or not before their answers."""
+"""Where modalities meet, of one encoder: their bands, or their dates."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ...types import Branch, Features, Inputs, Observation
+from ...types import Features, Inputs, Observation
 from ..base import Encoder
 from ..parcel import ParcelEncoder
-from .joining import Join
+from ..utae import UTAE
 from .masked import clean, valid_dates
-from .modalities import ATTRIBUTES, as_series, at_dates, common_dates, of_rows
+from .modalities import ATTRIBUTES, as_series, at_dates, common_dates, frames_at
 
 Build = Callable[..., Encoder]  # sensors=, sensor= -> an encoder of one of them
 PARCEL = "parcel"  # what the attributes are called where an encoder reads them as a series of one date
@@ -45,6 +47,8 @@ def single(build: Build, name: str, bands: int, attributes: int) -> Encoder:
 class Early(Scheme):
     """Series at common dates, bands side by side, one encoder (Garnot et al. 2022: S1 at the dates of S2).
 
+    Series of parcels, or of images on one grid, of which each pixel is interpolated between its own valid dates.
+
     Deviations: each sample takes the dates of the first modality that it has; beyond a modality's own dates its nearest
     value holds for ``reach`` days (theirs extrapolates a line); where nothing is known a learned token stands for the
     bands.
@@ -60,31 +64,57 @@ class Early(Scheme):
 
     def forward(self, inputs: Inputs, present: Tensor) -> Features:
         """Features of the one encoder."""
-        looks = {name: self._series(name, inputs[name]) for name in self.names if name in inputs}
+        looks = {name: inputs[name] for name in self.names if name in inputs}
+        grid = self._grid(looks)
         dated = {name: look for name, look in looks.items() if name != ATTRIBUTES} or looks
         dates = common_dates({name: as_series(look) for name, look in dated.items()})
         assert dates.days is not None  # noqa: S101  (common dates have days)
         bands = []
         for i, name in enumerate(self.names):
-            token = self.tokens[name].expand(*dates.days.shape, -1)
+            token = self.tokens[name].view(-1, *[1] * len(grid)).expand(*dates.days.shape, -1, *grid)
             if name in looks:
-                reach = torch.inf if name == ATTRIBUTES else self.reach
-                values, seen = at_dates(as_series(looks[name]), dates.days, reach)
-                token = torch.where((seen & present[:, i, None])[..., None], values, token)
+                values, seen = self._at(name, as_series(looks[name]), dates.days, grid)
+                known = seen & present[:, i].view(-1, *[1] * (seen.ndim - 1))
+                token = torch.where(known.unsqueeze(2), values, token)
             bands.append(token)
-        series = Observation(torch.cat(bands, -1), dates.days, dates.valid, gdd=dates.gdd)
+        series = Observation(torch.cat(bands, 2), dates.days, dates.valid, gdd=dates.gdd)
         more = {ATTRIBUTES: inputs[ATTRIBUTES]} if ATTRIBUTES in inputs else {}
         found: Features = self.encoder({"series": series, **more})
         return found
 
-    def _series(self, name: str, look: Observation) -> Observation:
-        shape = tuple(look.values.shape)
-        if len(shape) != (2 if name == ATTRIBUTES else 3):
+    def _at(self, name: str, look: Observation, days: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Values (B, G, C, *grid) and where they rest on data (B, G, *grid)."""
+        if look.values.ndim == 5:
+            return frames_at(look, days, self.reach)
+        values, seen = at_dates(look, days, torch.inf if name == ATTRIBUTES else self.reach)
+        wide = [1] * len(grid)
+        shape = (*values.shape, *grid)
+        return values.view(*values.shape, *wide).expand(shape), seen.view(*seen.shape, *wide).expand(*seen.shape, *grid)
+
+    def _grid(self, looks: Mapping[str, Observation]) -> tuple[int, ...]:
+        """Rows and columns of the images; () for parcels."""
+        shapes = {name: tuple(look.values.shape) for name, look in looks.items()}
+        if any(len(shape) not in ((2,) if name == ATTRIBUTES else (3, 5)) for name, shape in shapes.items()):
             raise ValueError(
-                f"early fusion reads parcel series (B, T, C); {name!r} has shape {shape}, and pixels of different "
-                "sensors are not the same places: set encoder.scheme=mid, late or decision"
+                f"early fusion reads series of parcels (B, T, C) or of images (B, T, C, H, W); got {shapes}; pixels "
+                "of different sensors are not the same places: set encoder.scheme=mid, late or decision"
             )
-        return look
+        return one_grid("early", shapes)
+
+
+def one_grid(scheme: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Rows and columns of image series of these shapes, () where there is none.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    grids = {name: shape[3:] for name, shape in shapes.items() if len(shape) == 5}
+    if len(set(grids.values())) > 1:
+        raise ValueError(
+            f"{scheme} fusion joins image series pixel by pixel, so they must be of one size; rows and columns are "
+            f"{grids}: set encoder.scheme=late, or prepare the data on one grid"
+        )
+    return next(iter(grids.values()), ())
 
 
 class Mid(Scheme):
@@ -94,17 +124,17 @@ class Mid(Scheme):
     in its sequence.
     """
 
-    def __init__(self, sensors: Mapping[str, int], names: Sequence[str], builds: Mapping[str, Build]) -> None:
+    def __init__(self, made: Mapping[str, Encoder]) -> None:
         super().__init__()
-        self.names = tuple(names)
-        made = {n: single(builds[n], n, sensors[n], sensors.get(ATTRIBUTES, 0)) for n in self.names}
+        self.names = tuple(made)
         encoders = {name: e for name, e in made.items() if isinstance(e, ParcelEncoder)}
         widths = {name: e.spatial.out for name, e in encoders.items()}
         if len(encoders) < len(made) or len(set(widths.values())) > 1:
             odd = {name: widths.get(name, type(e).__name__) for name, e in made.items()}
             raise ValueError(
-                "mid fusion joins the dates of parcel encoders whose spatial stages give vectors of one size; got "
-                f"{odd}: give the branches the same spatial.out, or set encoder.scheme=late"
+                "mid fusion joins the dates of parcel encoders whose spatial stages give vectors of one size, or of "
+                f"image series that U-TAE reads; got {odd}: give the branches the same spatial.out, or set "
+                "encoder.scheme=late"
             )
         self.spatial = nn.ModuleDict({name: e.spatial for name, e in encoders.items()})
         self.temporal = encoders[self.names[0]].temporal
@@ -134,121 +164,55 @@ class Mid(Scheme):
         return Features((self.temporal(sequence, joined),))
 
 
-class Branched(Scheme):
-    """One encoder a modality, each fed with the samples that have it; nothing joined yet."""
+class MidMaps(Scheme):
+    """The same for image series on one grid, with U-TAE: own convolutions for each sensor, one sequence of dates.
 
-    def __init__(self, sensors: Mapping[str, int], names: Sequence[str], builds: Mapping[str, Build]) -> None:
-        super().__init__()
-        self.names = tuple(names)
-        made = {n: single(builds[n], n, sensors[n], sensors.get(ATTRIBUTES, 0)) for n in self.names}
-        self.branches = nn.ModuleDict(made)
-        self.levels = {n: tuple(zip(e.channels, e.strides, strict=True)) for n, e in made.items()}
-
-    def each(self, inputs: Inputs, present: Tensor) -> dict[str, Branch]:
-        """What each modality says, zeros for samples that lack it; those that nobody has are left out."""
-        found = {}
-        for i, name in enumerate(self.names):
-            rows = present[:, i].nonzero()[:, 0]
-            if name not in inputs or not len(rows):
-                continue
-            looks = {PARCEL if name == ATTRIBUTES else name: as_series(inputs[name])}
-            if ATTRIBUTES in inputs and name != ATTRIBUTES:
-                looks[ATTRIBUTES] = inputs[ATTRIBUTES]
-            maps = self.branches[name](of_rows(looks, rows) if len(rows) < len(present) else looks).maps
-            found[name] = Branch(tuple(_spread(x, rows, len(present)) for x in maps), present[:, i])
-        return found
-
-    def parts(self) -> Mapping[str, Encoder]:
-        """Modality -> its encoder."""
-        return {name: branch for name, branch in self.branches.items() if isinstance(branch, Encoder)}
-
-
-class Late(Branched):
-    """One encoder a modality, joined level by level on the grid of the first; levels are matched from the deepest on.
-
-    A vector beside maps joins every level. Where the first modality has more levels than another, its finest ones get
-    that one's finest.
-
-    Args:
-        sensors: Name -> number of bands.
-        names: The modalities; the first leads.
-        builds: Modality -> builder of its encoder.
-        out: Channels of the joined vector; 0 = those of the first. Maps keep the first's, level by level.
-        attention: Let the modalities look at each other first.
+    The temporal attention and the decoder are those of the first; every level is summed over the dates of all sensors.
     """
 
-    def __init__(
-        self, sensors: Mapping[str, int], names: Sequence[str], builds: Mapping[str, Build], out: int, attention: bool
-    ) -> None:
-        super().__init__(sensors, names, builds)
-        lead = self.levels[self.names[0]]
-        self.strides = tuple(stride for _, stride in lead)
-        self.channels = tuple(out or width if stride == 0 else width for width, stride in lead)
-        if 0 in self.strides and any(stride for levels in self.levels.values() for _, stride in levels):
+    def __init__(self, encoders: Mapping[str, UTAE]) -> None:
+        super().__init__()
+        lead = next(iter(encoders.values()))
+        kinds = {name: (e.widths, e.strides, e.channels) for name, e in encoders.items()}
+        if len(set(kinds.values())) > 1:
             raise ValueError(
-                f"the first modality {self.names[0]!r} gives vectors and others maps; put one with maps first in "
-                f"encoder.modalities, of {list(self.names)}"
+                "mid fusion sums the maps of all sensors, so their U-TAE must be alike; widths, strides and decoders "
+                f"are {kinds}: give the branches the same options, or set encoder.scheme=late"
             )
-        self.joins = nn.ModuleList(
-            Join([self._width(n, level) for n in self.names], width, self.strides[level] != 0, attention)
-            for level, width in enumerate(self.channels)
-        )
+        for name, encoder in encoders.items():
+            if encoder is not lead:
+                del encoder.attention, encoder.ups
+            self.add_module(f"of_{name}", encoder)
+        self.names = tuple(encoders)
+        size = lead.widths[-1]
+        self.embedding = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(size)) for name in self.names})
+        self.channels, self.strides = lead.channels, lead.strides
 
-    def _level(self, name: str, level: int) -> int:
-        """Which level of a modality meets a level of the first, counted from the deepest."""
-        return max(level - len(self.strides), -len(self.levels[name]))
-
-    def _width(self, name: str, level: int) -> int:
-        return self.levels[name][self._level(name, level)][0]
+    def encoder(self, name: str) -> UTAE:
+        """The network of a sensor."""
+        return cast(UTAE, self.get_submodule(f"of_{name}"))
 
     def forward(self, inputs: Inputs, present: Tensor) -> Features:
-        """Joined maps or vectors, and what each modality says by itself."""
-        found = self.each(inputs, present)
-        maps = []
-        for level, join in enumerate(self.joins):
-            at = {name: branch.maps[self._level(name, level)] for name, branch in found.items()}
-            grid = self._grid(inputs, at.get(self.names[0]), level)
-            maps.append(join([at.get(name) for name in self.names], present, grid))
-        return Features(tuple(maps), found)
-
-    def _grid(self, inputs: Inputs, lead: Tensor | None, level: int) -> tuple[int, ...]:
-        """Rows and columns of a level; () for vectors."""
-        stride, name = self.strides[level], self.names[0]
-        if stride == 0:
-            return ()
-        if lead is not None:
-            return tuple(lead.shape[2:])
-        if name not in inputs:
-            raise LookupError(
-                f"{name!r} leads this fusion of maps and says how large they are; this batch holds {sorted(inputs)}: "
-                f"give it with all its pixels invalid"
-            )
-        return tuple(side // stride for side in inputs[name].values.shape[-2:])
+        """The maps of the lead's decoder."""
+        one_grid("mid", {name: tuple(inputs[name].values.shape) for name in self.names if name in inputs})
+        looks, coarsest = [], []
+        for i, name in enumerate(self.names):
+            if name in inputs:
+                encoder, look = self.encoder(name), inputs[name]
+                seen = encoder.seen(encoder.look({name: replace(look, valid=valid_dates(look) & present[:, i, None])}))
+                looks.append(seen)
+                coarsest.append(seen.coarsest + self.embedding[name].view(-1, 1, 1))
+        return self.encoder(self.names[0]).joined(looks, coarsest)
 
 
-class Decision(Branched):
-    """One encoder a modality, side by side: zeros where a sample lacks one. The head joins their answers."""
+def mid(sensors: Mapping[str, int], names: Sequence[str], builds: Mapping[str, Build]) -> Scheme:
+    """Mid fusion of the encoders that are built: all U-TAE, or all of parcels.
 
-    def __init__(self, sensors: Mapping[str, int], names: Sequence[str], builds: Mapping[str, Build]) -> None:
-        super().__init__(sensors, names, builds)
-        self.widths = {name: levels[-1][0] for name, levels in self.levels.items()}
-        if any(levels[-1][1] for levels in self.levels.values()):
-            raise ValueError(
-                "decision fusion joins the answers of parcel encoders so far; for maps set encoder.scheme=late"
-            )
-        self.channels, self.strides = (sum(self.widths.values()),), (0,)
-
-    def forward(self, inputs: Inputs, present: Tensor) -> Features:
-        """All vectors in one (B, sum D), and each by itself."""
-        found = self.each(inputs, present)
-        like = next(iter(found.values())).maps[-1] if found else next(self.parameters())
-        blocks = [
-            found[name].maps[-1] if name in found else like.new_zeros(len(present), self.widths[name])
-            for name in self.names
-        ]
-        return Features((torch.cat(blocks, 1),), found)
-
-
-def _spread(x: Tensor, rows: Tensor, samples: int) -> Tensor:
-    """Rows (N, *) back in their places among all samples, zeros elsewhere."""
-    return x if len(x) == samples else x.new_zeros(samples, *x.shape[1:]).index_copy(0, rows, x)
+    Raises:
+        ValueError: If they do not go together.
+    """
+    made = {n: single(builds[n], n, sensors[n], sensors.get(ATTRIBUTES, 0)) for n in names}
+    images = {name: e for name, e in made.items() if isinstance(e, UTAE)}
+    if len(images) == len(made):
+        return MidMaps(images)
+    return Mid(made)
