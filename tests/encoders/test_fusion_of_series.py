@@ -23,6 +23,7 @@ from eo_adapt.heads.decoders import UNet
 from eo_adapt.heads.dense import Dense
 from eo_adapt.heads.modalities import Auxiliary, Decision, SideHead, mean_probability
 from eo_adapt.model import Model, Normalise
+from eo_adapt.registry import build
 from eo_adapt.types import Features, Inputs, Observation, SidedOutput
 
 IMAGES = {"aerial": 4, "elevation": 1, "s2": 3, "s1": 2}  # 64, 32, 6 and 5 pixels a side
@@ -149,8 +150,8 @@ def test_gradients_are_finite_and_reach_every_sensor(kind: str) -> None:
 
 def heads(kind: str, net: Fusion) -> SideHead:
     inner: Callable[..., Head] = partial(UNet, widths=(8, 8, 8, 8, 8)[: len(net.strides) if kind != "decision" else 5])
-    build = Decision if kind == "decision" else Auxiliary
-    return build(net, 3, inner, 0.5, partial(Dense, widths=()))
+    made = Decision if kind == "decision" else Auxiliary
+    return made(net, 3, inner, 0.5, partial(Dense, widths=()))
 
 
 @pytest.mark.parametrize("kind", ["late", "decision"])
@@ -283,6 +284,17 @@ def test_what_does_not_fit_is_refused() -> None:
         fusion("late", crop=4)
     with pytest.raises(ValueError, match=r"encoder\.down must be 2 .* or 1 .*; got 3"):
         UTAE({"s2": 3}, **UTAE_SMALL, down=3)
+
+
+@pytest.mark.parametrize("name", ["map_fusion", "u_tt"])
+def test_presets_read_aerial_images_with_series_of_a_few_pixels(name: str) -> None:
+    net = build("encoder", name, sensors={"aerial": 4, "elevation": 1, "s2": 3, "s1_asc": 2, "s1_desc": 2}).eval()
+    inputs = dict(given("late"))
+    inputs |= {"s1_asc": inputs["s1"], "s1_desc": inputs.pop("s1")}
+    maps = net(inputs).maps
+    assert [m.shape[-1] for m in maps] == [32, 16, 8, 4, 2]
+    assert net(inputs).size == (64, 64)
+    assert set(net.parts()) == ({"aerial", "s2"} if name == "u_tt" else set(inputs))
 
 
 def test_utae_without_down_sampling_reads_series_of_a_few_pixels() -> None:
