@@ -119,6 +119,21 @@ def test_a_sensor_that_nobody_has_may_be_left_out(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SCHEMES)
+def test_dropout_takes_sensors_that_carry_no_masks(kind: str) -> None:
+    net = fusion(kind)
+    inputs = {name: replace(one, valid=None, valid_pixels=None) for name, one in given(kind, mixed=False).items()}
+    inputs = {name: replace(one, values=one.values.nan_to_num(0.5)) for name, one in inputs.items()}
+    present = torch.ones(4, len(net.modalities)).bool()
+    whole = net.scheme(inputs, present).maps
+    same(net(inputs).maps, whole)
+    present[2, -1] = False
+    less = net.scheme(of_rows({n: one for n, one in inputs.items() if n != "s1"}, torch.tensor([2])), present[2:3]).maps
+    found = net.scheme(inputs, present).maps
+    same(tuple(m[2:3] for m in found), less)
+    same(tuple(m[[0, 1, 3]] for m in found), tuple(m[[0, 1, 3]] for m in whole))
+
+
+@pytest.mark.parametrize("kind", SCHEMES)
 def test_padding_order_and_what_masks_hide_change_nothing(kind: str) -> None:
     net, inputs = fusion(kind), dict(given(kind))
     want = net(inputs).maps
