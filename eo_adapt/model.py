@@ -32,7 +32,7 @@ class Normalise(nn.Module):
 
     def _one(self, name: str, observation: Observation) -> Observation:
         values = observation.values
-        axis = 2 if values.ndim == 5 or (values.ndim > 2 and observation.valid is not None) else 1
+        axis = 2 if values.ndim in (3, 5) or (values.ndim == 4 and observation.valid is not None) else 1
         shape = [1] * values.ndim
         shape[axis] = -1
         mean, std = self.get_buffer(f"{name}_mean").view(shape), self.get_buffer(f"{name}_std").view(shape)
