@@ -42,4 +42,18 @@ QUICK_SERIES = (
     *BRIEF,
     "data.steps_per_epoch=2",
 )
-QUICK_OF = {"crops": QUICK, "aerial": QUICK_MAPS, "sits": QUICK_SERIES}  # task -> overrides
+SEVERAL = "{{_target_: eo_adapt.types.Domain, name: {0}, recipe: synthetic_fusion, select: {{region: {0}}}}}"
+QUICK_FUSION = (
+    "data.generator.departments=[D006_2020,D033_2021,D071_2020]",
+    "data.generator.zones=4",
+    "data.generator.revisit=60",
+    "data.min_per_class=20",
+    "data.batch_size=4",
+    f"shift.sources=[{SEVERAL.format('D006')},{SEVERAL.format('D033')}]",
+    f"shift.targets=[{SEVERAL.format('D071')}]",
+    "encoder.branch.backbone=test_resnet",
+    "head.widths=[16,16,16,8,8]",
+    *BRIEF,
+    "data.steps_per_epoch=2",
+)
+QUICK_OF = {"crops": QUICK, "aerial": QUICK_MAPS, "sits": QUICK_SERIES, "fusion": QUICK_FUSION}  # task -> overrides
