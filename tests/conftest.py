@@ -25,3 +25,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["EO_ADAPT_CACHE"]
     else:
         os.environ["EO_ADAPT_CACHE"] = before
+
+
+# Files are dealt whole to two processes, in order: the longest go first, or one process waits minutes for the other.
+LONGEST = ("test_contract.py", "test_cli.py", "test_benchmark.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the order within a file stays."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
