@@ -126,16 +126,6 @@ class Decision(SideHead):
 
     joins = True
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        classes: int,
-        inner: Callable[..., Head],
-        auxiliary: float = 0.5,
-        series: Callable[..., Head] | None = None,
-    ) -> None:
-        super().__init__(encoder, classes, inner, auxiliary, series)
-
     def answers(self, features: Features) -> tuple[Tensor, Mapping[str, Side]]:
         """Fused logits; what each modality says, in training with a weight."""
         sides = self.alone(features.branches, features.size)

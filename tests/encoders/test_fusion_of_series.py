@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from fused_maps import IMAGES, ON_ONE_GRID, SCHEMES, SERIES, SMALL, fusion, given, gone, same
 from image_series import UTAE_SMALL, along_time, look
-from torch import Tensor, nn
+from torch import Tensor
 
-from eo_adapt.encoders.base import Encoder
-from eo_adapt.encoders.blocks.modalities import at_dates, frames_at, of_rows
+from eo_adapt.encoders.blocks.modalities import of_rows
 from eo_adapt.encoders.fusion import Fusion
-from eo_adapt.encoders.timm_pyramid import TimmPyramid
 from eo_adapt.encoders.utae import UTAE
 from eo_adapt.heads.base import Head
 from eo_adapt.heads.decoders import UNet
@@ -24,81 +21,7 @@ from eo_adapt.heads.dense import Dense
 from eo_adapt.heads.modalities import Auxiliary, Decision, SideHead, mean_probability
 from eo_adapt.model import Model, Normalise
 from eo_adapt.registry import build
-from eo_adapt.types import Features, Inputs, Observation, SidedOutput
-
-IMAGES = {"aerial": 4, "elevation": 1, "s2": 3, "s1": 2}  # 64, 32, 6 and 5 pixels a side
-SERIES = {"s2": 3, "s1": 2}  # on one grid of 8 pixels
-ON_ONE_GRID = ("early", "mid")
-SCHEMES = ("late", "attention", "added", "decision", *ON_ONE_GRID)
-SMALL: dict[str, Any] = {"widths": (8, 16), "decoder": (8,), "heads": 4, "d_model": 16}
-
-
-def fusion(kind: str, **options: Any) -> Fusion:
-    """Without dropout, in eval mode, the norms away from their initial state."""
-    torch.manual_seed(0)
-    scheme, fuse = ("late", "attention") if kind == "attention" else (kind, "concat")
-    series = partial(UTAE, **SMALL, down=1)
-    if kind in ON_ONE_GRID:
-        made = Fusion(SERIES, partial(UTAE, **SMALL), scheme=scheme, **options)
-    else:
-        image = partial(TimmPyramid, backbone="test_resnet")
-        made = Fusion(IMAGES, image, {"s2": series, "s1": series}, scheme=scheme, fuse=fuse, **options)
-    for layer in made.modules():
-        if isinstance(layer, nn.Dropout):
-            layer.p = 0.0
-    made.train()(given(kind))
-    return made.eval()
-
-
-def gone(inputs: Mapping[str, Observation], who: Mapping[str, list[int]]) -> Inputs:
-    """Nothing valid of a sensor in some samples, and nan there."""
-    found = dict(inputs)
-    for name, rows in who.items():
-        one = found[name]
-        values = one.values.clone()
-        values[rows] = torch.nan
-        if one.values.ndim == 5:
-            valid, pixels = one.valid, one.valid_pixels
-            assert valid is not None
-            valid = valid.clone()
-            if pixels is None:
-                valid[rows] = False
-            else:
-                pixels = pixels.clone()
-                pixels[rows] = False
-            found[name] = replace(one, values=values, valid=valid, valid_pixels=pixels)
-        else:
-            pixels = torch.ones(len(values), *values.shape[2:]).bool() if one.valid_pixels is None else one.valid_pixels
-            pixels = pixels.clone()
-            pixels[rows] = False
-            found[name] = replace(one, values=values, valid_pixels=pixels)
-    return found
-
-
-def given(kind: str, mixed: bool = True) -> Inputs:
-    """Four samples: 1 lacks s2, 2 lacks s1, 3 lacks the aerial image (and so the first sensor)."""
-    stream = torch.Generator().manual_seed(3)
-    s2, s1 = (8, 8) if kind in ON_ONE_GRID else (6, 5)
-    series = {
-        "s2": look(4, 5, (s2, s2), pixels=True),
-        "s1": along_time(look(4, 7, (s1, s1), bands=2), lambda x: x.flip(1) if x.ndim > 1 else x),
-    }
-    who = {"s2": [1], "s1": [2]}
-    if kind in ON_ONE_GRID:
-        return gone(series, who) if mixed else series
-    seen = torch.rand(4, 64, 64, generator=stream) > 0.2
-    aerial = torch.rand(4, 4, 64, 64, generator=stream).where(seen[:, None], torch.nan)
-    images = {
-        "aerial": Observation(aerial, valid_pixels=seen),
-        "elevation": Observation(torch.rand(4, 1, 32, 32, generator=stream)),
-    }
-    return gone({**images, **series}, {**who, "aerial": [3], "elevation": [0, 3]}) if mixed else {**images, **series}
-
-
-def same(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> None:
-    assert all(torch.isfinite(x).all() for x in one)
-    for a, b in zip(one, other, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+from eo_adapt.types import SidedOutput
 
 
 @pytest.mark.parametrize("kind", SCHEMES)
@@ -191,95 +114,6 @@ def test_heads_on_maps_answer_at_the_size_of_the_first_sensor(kind: str) -> None
     for row in range(4):
         one = model(of_rows(inputs, torch.tensor([row]))).logits
         torch.testing.assert_close(whole[row : row + 1], one, atol=1e-5, rtol=1e-5)
-
-
-def test_a_series_alone_answers_on_the_grid_of_the_image() -> None:
-    net = Fusion(IMAGES, partial(UTAE, **SMALL, down=1), modalities=["s2"], grid="aerial")
-    model = Model(net, Dense(net, 3), Normalise({n: ([0.0] * b, [1.0] * b) for n, b in IMAGES.items()})).eval()
-    inputs = given("late")
-    said = model(inputs).logits
-    assert said.shape == (4, 3, 64, 64)
-    small = model.head(net(model.normalise(inputs)))
-    want = nn.functional.interpolate(small, (64, 64), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(said, want)
-    with pytest.raises(
-        LookupError, match=r"encoder\.grid=aerial says how large the maps are; this batch holds \['s2'\]"
-    ):
-        net({"s2": inputs["s2"]})
-
-
-def test_mid_fusion_of_one_series_in_two_halves_is_that_of_the_whole() -> None:
-    """Two sensors that share all weights see half of the dates each: the same as one sensor that sees all."""
-    torch.manual_seed(0)
-    one = UTAE({"s2": 3}, **UTAE_SMALL).eval()
-    net = Fusion({"a": 3, "b": 3}, partial(UTAE, **UTAE_SMALL), scheme="mid").eval()
-    of_a, of_b = net.scheme.encoder("a"), net.scheme.encoder("b")
-    of_a.load_state_dict(one.state_dict())
-    of_b.load_state_dict({k: v for k, v in one.state_dict().items() if k in of_b.state_dict()})
-    for token in net.scheme.embedding.values():
-        nn.init.zeros_(token)
-    series = look(pixels=True)
-    halves = {"a": along_time(series, lambda x: x[:, ::2]), "b": along_time(series, lambda x: x[:, 1::2])}
-    same(net(halves).maps, one({"s2": series}).maps)
-
-
-def test_early_fusion_interpolates_each_pixel_between_its_own_dates() -> None:
-    series = look(2, 5, (3, 4), pixels=True)
-    days = torch.tensor([[-20.0, 40.0, 333.0], [0.0, 100.0, 250.0]])
-    values, seen = frames_at(series, days, 30.0)
-    assert series.days is not None
-    assert series.valid is not None
-    assert series.valid_pixels is not None
-    for b, g, i, j in np.ndindex(2, 3, 3, 4):
-        shown = (series.valid[b] & series.valid_pixels[b, :, i, j]).numpy()
-        at, day = series.days[b].numpy()[shown], days[b, g].item()
-        known = bool(shown.any() and at.min() - 30 <= day <= at.max() + 30)
-        assert seen[b, g, i, j].item() is known
-        for c in range(3 if known else 0):
-            want = np.interp(day, at, series.values[b, :, c, i, j].numpy()[shown])
-            np.testing.assert_allclose(values[b, g, c, i, j].item(), want, rtol=1e-4, atol=1e-5)
-    clear = look(2, 5, (3, 4))
-    values, seen = frames_at(clear, days, 30.0)
-    flat, want_seen = at_dates(replace(clear, values=clear.values.flatten(2)), days, 30.0)
-    assert torch.equal(values.flatten(2), flat)
-    assert torch.equal(seen[..., 1, 2], want_seen)
-
-
-def test_added_fusion_by_hand() -> None:
-    net, inputs = fusion("added", modalities=["aerial", "s2"], crop=4), given("added", mixed=False)
-    found = net(inputs).maps
-    aerial, s2 = (net.parts()[name]({name: inputs[name]}).maps for name in ("aerial", "s2"))
-    middle, mean = s2[0][:, :, 1:5, 1:5], s2[0].mean((2, 3))
-    for level, x in enumerate(aerial):
-        near = net.scheme.cropped["s2"][level](middle)
-        near = nn.functional.interpolate(near, x.shape[2:], mode="bilinear", align_corners=False)
-        far = net.scheme.collapsed["s2"][level](mean)[:, :, None, None]
-        torch.testing.assert_close(found[level], x + near + far, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(net.scheme.collapsed["s2"][0](mean)[0], net.scheme.collapsed["s2"][0](mean)[1])
-    with pytest.raises(
-        ValueError, match=r"encoder\.crop=9 takes the middle of maps.*'s2' are 6 x 6: set encoder\.crop=0"
-    ):
-        fusion("added", crop=9)
-
-
-def test_metadata_is_added_to_the_deepest_map_alone() -> None:
-    class Numbers(Encoder):
-        channels, strides = (5,), (0,)
-
-        def __init__(self, sensors: Mapping[str, int], sensor: str) -> None:
-            super().__init__()
-            self.layer = nn.Linear(sensors[sensor], 5)
-
-        def forward(self, inputs: Inputs) -> Features:
-            return Features((self.layer(inputs["parcel"].values[:, 0]),))
-
-    image = partial(TimmPyramid, backbone="test_resnet")
-    torch.manual_seed(0)
-    net = Fusion({"aerial": 4, "attributes": 3}, image, {"attributes": Numbers}, ["aerial", "attributes"], "added")
-    inputs = {"aerial": Observation(torch.rand(2, 4, 64, 64)), "attributes": Observation(torch.rand(2, 3))}
-    plain, told = net.eval()({"aerial": inputs["aerial"]}).maps, net(inputs).maps
-    assert all(torch.equal(a, b) for a, b in zip(plain[:-1], told[:-1], strict=True))
-    assert not torch.allclose(plain[-1], told[-1])
 
 
 def test_what_does_not_fit_is_refused() -> None:

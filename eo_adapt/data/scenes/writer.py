@@ -64,11 +64,7 @@ def write_scenes(
         TileError: If tiles cannot be read.
         ValueError: If a patch is none of this data set, or empty.
     """
-    path = path.resolve()
-    if path.exists() and not (path / "store.json").is_file() and not is_empty(path):
-        raise FileExistsError(
-            f"{path} exists and is no store; it would be lost. Give the name of a folder that is not there yet"
-        )
+    path = _free(path)
     names = list(dict.fromkeys(classes.names.values()))
     rows, left = _rows(root, scenes, sensors, Remap.to(classes, names), on_empty, on_corrupt)
     if not rows:
@@ -97,6 +93,16 @@ def write_scenes(
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _free(path: Path) -> Path:
+    """The place of a store to be; nothing else may lie there."""
+    path = path.resolve()
+    if path.exists() and not (path / "store.json").is_file() and not is_empty(path):
+        raise FileExistsError(
+            f"{path} exists and is no store; it would be lost. Give the name of a folder that is not there yet"
+        )
+    return path
 
 
 def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from forest import change
 
 from eo_adapt.data.readers.treesatai_files import PLACES, patch_name, species_of
 from eo_adapt.data.readers.treesatai_ts import FOLDER, LABELS, TreeSatAITS
@@ -50,19 +51,6 @@ def sample(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / name).symlink_to(REAL / name)
     return tmp_path
-
-
-def first(root: Path) -> Path:
-    return min((root / FOLDER).glob("*.h5"))
-
-
-def change(root: Path, key: str, value: Any) -> None:
-    """Write one array of the first patch again; a function changes it, None takes it away."""
-    with h5py.File(first(root), "a") as file:
-        found = file[key][()]
-        del file[key]
-        if value is not None:
-            file[key] = value(found) if callable(value) else value
 
 
 def test_the_real_sample(sample: Path) -> None:

@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
+from forest import change, first
 
 from eo_adapt.data.readers.treesatai_files import PLACES, SENSORS, patch_name
-from eo_adapt.data.readers.treesatai_ts import FOLDER, TreeSatAITS
+from eo_adapt.data.readers.treesatai_ts import TreeSatAITS
 from eo_adapt.data.recipe import Recipe, make
 from eo_adapt.data.store import Store
 from eo_adapt.data.synthetic.treesatai import TreeSatAIWorld
@@ -29,19 +29,6 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(raw: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(raw, tmp_path / "raw"))
-
-
-def first(root: Path) -> Path:
-    return min((root / FOLDER).glob("*.h5"))
-
-
-def change(root: Path, key: str, value: Any) -> None:
-    """Write one array of the first patch again; a function changes it, None takes it away."""
-    with h5py.File(first(root), "a") as file:
-        found = file[key][()]
-        del file[key]
-        if value is not None:
-            file[key] = value(found) if callable(value) else value
 
 
 def test_a_geojson_of_another_crs(copy: Path) -> None:
