@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .align import Alignment
 from .align.augment import StrongView
 from .align.branches import align_at
 from .data.datamodule import DomainDataModule
+from .data.scenes.store import SceneStore
 from .loss import CrossEntropy
 from .model import Model, Normalise
 from .registry import build, instantiate
@@ -183,8 +185,28 @@ def card_of(config: Config, data: DomainDataModule) -> dict[str, Any]:
         "units": {sensor: data.store.sensors[sensor].units for sensor in data.bands},
         "statistics": {name: [list(mean), list(std)] for name, (mean, std) in data.statistics.items()},
         "legend": data.legend.to_dict(),
+        "maps": data.maps,
+        "sensors": dict(data.sensors),
+        "imagery": {sensor: plain(asdict(data.store.sensors[sensor])) for sensor in data.bands},
+        "gsd": pixel_sizes(data),
+        "labelled": [d.domain.name for d in data.labelled],
+        "unlabelled": [d.domain.name for d in data.unlabelled],
         "config": plain(config),
     }
+
+
+def pixel_sizes(data: DomainDataModule) -> dict[str, float]:
+    """Sensor -> metres a pixel of its images, the median over labelled patches; parcels have none."""
+    if not isinstance(data.store, SceneStore):
+        return {}
+    store, rows = data.store, np.concatenate([d.rows for d in data.labelled])
+    lead = store.index["gsd"].to_numpy(float)[rows]
+    found: dict[str, float] = {}
+    for name in data.bands:
+        if store.sensors[name].kind != "points":
+            own = np.array([store.size(row, name)[0] for row in rows])
+            found[name] = float(np.median(lead * store.sizes[rows, 0] / own))
+    return found
 
 
 def plain(node: Any) -> Any:
