@@ -32,7 +32,7 @@ test: install-test  ## lint, types and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest --nbmake notebooks
+	$(BIN)/python -m pytest -n 2 --nbmake notebooks
 
 clean:           ## remove the environment and every output
 	rm -rf $(VENV) outputs build dist .mypy_cache .ruff_cache .pytest_cache

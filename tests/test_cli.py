@@ -131,18 +131,30 @@ def start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder.parent)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_a_killed_run_continues_bit_equal(number: int, code: int, tmp_path: Path, uninterrupted: Path) -> None:
-    folder = tmp_path / "run"
+def stopped_by(number: int, folder: Path) -> tuple[int, str]:
+    """Starts a run, sends it a signal in the middle of its third epoch; exit status and last words."""
     process = start(folder)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("epoch 2/"):
-            time.sleep(0.05)  # into the middle of the third epoch
+            time.sleep(0.05)
             os.kill(process.pid, number)
             break
     rest = process.stdout.read()
-    assert process.wait(60) == code, rest
+    return process.wait(60), rest
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    code, rest = stopped_by(signal.SIGINT, tmp_path / "run")
+    assert code == 130, rest
+    assert "continue with the same command and resume=auto" in rest
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_killed_run_continues_bit_equal(number: int, code: int, tmp_path: Path, uninterrupted: Path) -> None:
+    folder = tmp_path / "run"
+    found, rest = stopped_by(number, folder)
+    assert found == code, rest
     if number != signal.SIGKILL:
         assert "continue with the same command and resume=auto" in rest
     assert not (folder / "report.json").exists()

@@ -29,10 +29,10 @@ SMALL = {
     "tsvit": ["encoder.patch=4", "encoder.width=16", "encoder.tokens=4", "encoder.heads=2", "encoder.head_width=8"],
     "unet3d": ["encoder.widths=[8,8]"],
 }
-# Whole runs on maps: what is for images, and those with moments of their own; what is only a loss is looked at below.
-RUN_ON_MAPS = set(IMAGES_ONLY)
-RUN_ON_MAPS |= {"geomultitasknet", "lovecs", "dcs", "advent", "style_gram", "source_only", "target_only", "few_shot"}
-RUN_ON_MAPS |= {"coral", "dann", "csn", "adabn", "tent", "label_shift", "self_training", "fda", "geomt", "fomaml"}
+# Whole runs on maps: what is for images, and a method of each kind with moments of its own; what is only a loss is
+# looked at below.
+RUN_ON_MAPS = IMAGES_ONLY | {"geomultitasknet", "lovecs", "target_only", "few_shot", "csn", "tent", "label_shift"}
+RUN_ON_MAPS |= {"self_training", "fda", "geomt", "fomaml"}
 RUN_ON_SERIES = {"source_only", "csn", "timematch", "mic"}  # more in readers_sits
 # Fusion hands every method maps and inputs of several sensors: one method of each kind says what others would.
 ON_FUSION = {"source_only", "coral", "dann", "csn", "adabn", "fda", "geomt", "self_training", "mic", "lovecs"}
