@@ -12,12 +12,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
 from ..paths import cache_dir, recipes_dir
+from .fetch.ledger import FOLDER
+from .fetch.sources import Source, read_sources
+from .layers import NAME as LAYERS
+from .layers import LayerReader, ParcelLayers, write_layers
 from .records import Record, Sensor
 from .scenes.records import Classes, SceneReader
 from .scenes.store import SceneStore, open_store
@@ -56,8 +61,14 @@ class Recipe:
         title: One line for people.
         licence: ``{id, url}``.
         citation: How to cite the data.
-        sources: Where the raw files come from: ``{url, sha256 | md5, bytes}`` each.
-        reader: ``_target_`` of a :class:`RecordReader` or a :class:`.scenes.records.SceneReader` and its arguments.
+        sources: Where the raw files come from, as :class:`.fetch.sources.Source` has it.
+        revision: Which version of the data this is: record, commit or date of the publisher.
+        by_hand: What a person does about files that no program may fetch, and where they go.
+        parts: What ``parts=`` names, and an example; "" = the data have no parts.
+        sensors: Sensor -> ``{bands, units, scale, offset, nodata, crs}``, for people; readers are what counts.
+        domains: What sets of these data differ by, and the column that tells.
+        reader: ``_target_`` of a :class:`RecordReader`, a :class:`.scenes.records.SceneReader` or a
+            :class:`.layers.LayerReader`, and its arguments.
         synthetic: ``_target_`` of a :class:`Generator` and its arguments.
         crs: Projected CRS for distances; "" = equal-area, centred on the data.
         on_empty: ``error`` or ``drop`` for parcels without a valid date and patches without a pixel.
@@ -78,6 +89,11 @@ class Recipe:
     notes: str = ""
     split: Any = None
     legend: Any = None
+    revision: str = ""
+    by_hand: str = ""
+    parts: str = ""
+    sensors: Mapping[str, Any] = field(default_factory=dict)
+    domains: Any = None
     text: str = field(default="", repr=False)
 
     @classmethod
@@ -106,8 +122,21 @@ class Recipe:
             raise ValueError(f"{path.name} calls itself {spec['name']!r}; a recipe is named like its file")
         return cls(**{**spec, "sources": tuple(spec.get("sources", ()))}, text=text)
 
-    def prepare(self, raw: Path, out: Path) -> Store | SceneStore:
-        """Raw files below ``raw`` -> a store at ``out``; an existing store there is replaced once the new one is whole.
+    def files(self) -> tuple[Source, ...]:
+        """The sources, each checked.
+
+        Raises:
+            ValueError: If one makes no sense.
+        """
+        return read_sources(self.sources, self.name)
+
+    def prepare(self, raw: Path, out: Path, limit: int | None = None) -> Store | SceneStore | ParcelLayers:
+        """Raw files below ``raw`` -> a store or layers at ``out``; what is there is replaced once the new one is whole.
+
+        Args:
+            raw: Folder of the raw files.
+            out: Folder of the result.
+            limit: Only the first samples, to see whether the files can be read; None = all.
 
         Raises:
             FileNotFoundError: If ``raw`` does not exist.
@@ -117,16 +146,24 @@ class Recipe:
             raise FileNotFoundError(f"no folder {raw} with the raw files of {self.name} ({self.title})")
         if raw.resolve().is_relative_to(out.resolve()):
             raise FileExistsError(f"the raw files at {raw} lie in {out}, which would be replaced; choose another out")
-        reader: RecordReader | SceneReader = make(self.reader)
+        reader: RecordReader | SceneReader | LayerReader = make(self.reader)
         about = {"title": self.title, "licence": dict(self.licence), "citation": self.citation}
-        if _reads_scenes(reader):
+        if reads_layers(reader):
+            write_layers(out, self.name, islice(reader.layers(raw), limit), about)
+            return ParcelLayers(out)
+        if reads_scenes(reader):
             how = (reader.sensors, reader.classes, self.on_empty, self.on_corrupt)
-            write_scenes(out, self.name, raw, reader.read(raw), *how, about)
+            write_scenes(out, self.name, raw, islice(reader.read(raw), limit), *how, about)
             return SceneStore(out)
         with StoreWriter(out, self.name, reader.sensors, self.crs, self.on_empty, about) as writer:
-            for record in reader.read(raw):
+            for record in islice(reader.read(raw), limit):
                 writer.add(record)
         return Store(out)
+
+    def _store(self, raw: Path, out: Path) -> Store | SceneStore:
+        made = self.prepare(raw, out)
+        assert not isinstance(made, ParcelLayers)  # noqa: S101  # `cached` refused them
+        return made
 
     def cached(self, raw: Path | None, generator: Mapping[str, Any] | Generator | None = None) -> Store | SceneStore:
         """The store of these raw files, prepared on first use and kept in the cache.
@@ -135,34 +172,49 @@ class Recipe:
             raw: Folder of the raw files; None = generate them synthetically.
             generator: Which generator to use instead of the recipe's own, built or as a spec.
         """
+        if reads_layers(make(self.reader)):
+            raise ValueError(
+                f"recipe {self.name} holds outlines of parcels without images, so that nothing can be trained on it; "
+                "give its prepared layers to an extraction of image series, and train on what that makes"
+            )
         made = generator or self.synthetic
         state = _stamp(raw) if raw else repr(made)
-        known = {"code": _code(), "recipe": self.text, "format": [FORMAT, SCENE_FORMAT], "raw": state}
+        known = {"code": code_hash(), "recipe": self.text, "format": [FORMAT, SCENE_FORMAT], "raw": state}
         known |= {"on_corrupt": self.on_corrupt}
         key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
         out = cache_dir() / "stores" / f"{self.name}-{key}"
         if (out / "store.json").is_file():
             return open_store(out)
         if raw:
-            return self.prepare(raw, out)
+            return self._store(raw, out)
         if (kept := out.with_name(f"{out.name}.raw")).is_dir():  # images stay where they are
-            return self.prepare(kept, out)
+            return self._store(kept, out)
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".raw.", dir=out.parent))
         try:
             (make(made) if isinstance(made, Mapping) else made).write(temporary)
-            if not _reads_scenes(make(self.reader)):
-                return self.prepare(temporary, out)
+            if not reads_scenes(make(self.reader)):
+                return self._store(temporary, out)
             with contextlib.suppress(OSError):  # another run was faster
                 temporary.rename(kept)
-            return self.prepare(kept, out)
+            return self._store(kept, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _reads_scenes(reader: RecordReader | SceneReader) -> TypeIs[SceneReader]:
+def reads_scenes(reader: object) -> TypeIs[SceneReader]:
     """Whether a reader yields images with masks: then it says what the numbers in masks mean."""
     return isinstance(getattr(reader, "classes", None), Classes)
+
+
+def reads_layers(reader: object) -> TypeIs[LayerReader]:
+    """Whether a reader yields outlines of parcels without series."""
+    return callable(getattr(reader, "layers", None))
+
+
+def open_result(path: Path) -> Store | SceneStore | ParcelLayers:
+    """What was prepared at a place."""
+    return ParcelLayers(path) if (path / LAYERS).is_file() else open_store(path)
 
 
 def recipe_names() -> list[str]:
@@ -186,7 +238,7 @@ def make(spec: Mapping[str, Any]) -> Any:
 
 
 @cache
-def _code() -> str:
+def code_hash() -> str:
     """Hash of the code that makes stores: readers, generators, writer. A store made by other code is made anew."""
     folder = Path(__file__).parent
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.rglob("*.py")))).hexdigest()
@@ -194,5 +246,6 @@ def _code() -> str:
 
 def _stamp(raw: Path) -> list[Any]:
     """What tells one state of a raw folder from another: its entries' names, sizes and times."""
-    entries = sorted([*raw.iterdir(), *raw.glob("*/*")])[:10_000] if raw.is_dir() else []
+    found = [*raw.iterdir(), *raw.glob("*/*")] if raw.is_dir() else []
+    entries = sorted(path for path in found if FOLDER not in path.parts)[:10_000]  # notes on downloads are no data
     return [str(raw.resolve()), [(str(p.relative_to(raw)), p.stat().st_size, p.stat().st_mtime_ns) for p in entries]]
