@@ -79,9 +79,12 @@ def unpack(archive: Path, into: Path, limits: Limits | None = None) -> Unpacked:
 
     Raises:
         ArchiveError: If the archive is damaged, of no known kind, or holds what it must not; nothing is left behind.
+        FileNotFoundError: If there is no archive.
         FileExistsError: If ``into`` is there.
         OSError: If the disk is full.
     """
+    if not archive.is_file():
+        raise FileNotFoundError(f"there is no archive {archive}")
     if into.exists():
         raise FileExistsError(f"{into} is there already; remove it, or unpack elsewhere")
     temporary = into.with_name(f"{into.name}.part")
@@ -91,7 +94,9 @@ def unpack(archive: Path, into: Path, limits: Limits | None = None) -> Unpacked:
         with _opened(archive) as (members, read):
             result = _write(archive, temporary, members, read, limits or Limits())
         os.replace(temporary, into)
-    except BROKEN as error:
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 tell of bad data without a number
+            raise
         raise ArchiveError(
             f"{archive} cannot be unpacked ({error}); it is damaged or cut short: fetch it again"
         ) from error
@@ -167,8 +172,6 @@ def _checked(archive: Path, member: _Member, seen: dict[tuple[str, ...], bool]) 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], Any]]:
     """An archive's members, and how to read one."""
-    if not archive.is_file():
-        raise FileNotFoundError(f"there is no archive {archive}")
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as packed:
             yield _zip_members(archive, packed), lambda member: packed.open(member.handle)

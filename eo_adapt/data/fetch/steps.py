@@ -121,7 +121,7 @@ def is_unpacked(raw: Path, source: Source, notes: dict[str, Any] | None = None) 
 def have(raw: Path, source: Source, wishes: Wishes, known: dict[str, Any]) -> dict[str, Any]:
     """The file of a source, fetched if it is not there and verified; what is to be noted of it."""
     path, ledger = raw / source.file, Ledger(raw, source)
-    if not path.is_file():
+    if fetched := not path.is_file():
         wishes.say(f"fetching {source.url}")
         got = download(source, path, ledger.lock, wishes.patience)
         note = {"url": source.url, **got.hashes, "bytes": got.bytes, "verified": got.verified, "when": now()}
@@ -142,7 +142,7 @@ def have(raw: Path, source: Source, wishes: Wishes, known: dict[str, Any]) -> di
             wishes.say(f"{path} {problem}; used as it is")
             note["verified"] = "no"
     note = {"file": source.file, **note, "time": path.stat().st_mtime_ns}
-    if note != known:
+    if note != known and (fetched or known or source.unpack):  # else leave the folder alone
         ledger.write(file=source.file, download=note)
     return note
 

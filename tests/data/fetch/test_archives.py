@@ -252,6 +252,15 @@ def test_a_flipped_bit(tmp_path: Path, kind: str) -> None:
     refused(archive, "cannot be unpacked")
 
 
+def test_a_wrong_check_sum_at_the_very_end(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    archive = pack(tmp_path / "in" / "a", FILES, "tar.gz")
+    data = bytearray(archive.read_bytes())
+    data[-8] ^= 1  # of all bytes, so that it stands after them
+    archive.write_bytes(data)
+    refused(archive, "cannot be unpacked")
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"<html>log in</html>", b"PK\x03\x04", bytes(100), bz2.compress(b"x"), lzma.compress(b"")]
 )

@@ -215,6 +215,8 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: py
         patched.setattr("eo_adapt.data.fetch.ledger.write_json", denied)
         notes = bring(raw, toy.files(), QUIET)
     assert notes[0]["download"]["verified"] == "sha256"
+    assert bring(raw, toy.files(), QUIET)[0]["download"]["sha256"] == sha(b"a b")
+    assert {p.name for p in raw.iterdir()} == {"keys.txt"}  # nothing is noted of files that were there
     assert len(make_result(toy, raw, tmp_path / "out", notes)[0]) == 2
 
 
@@ -388,6 +390,27 @@ def test_a_failing_preparation_leaves_the_old_result(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="occurs twice"):
         make_result(recipe(), tmp_path / "raw", tmp_path / "out", force=True)
     assert provenance.key_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize("last", ["provenance.write", "replace_folder"])
+def test_a_kill_just_before_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "keys.txt").write_text("a b")
+    reads: list[Path] = []
+    monkeypatch.setattr(Keys, "read", lambda self, root, read=Keys.read: reads.append(root) or read(self, root))
+
+    def dying(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"eo_adapt.data.fetch.making.{last}", dying)
+        with pytest.raises(KeyboardInterrupt):
+            make_result(recipe(), tmp_path / "raw", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    store, fresh = make_result(recipe(), tmp_path / "raw", tmp_path / "out")
+    assert (len(store), fresh, len(reads)) == (2, True, 2 if last == "provenance.write" else 1)
+    assert provenance.key_of(tmp_path / "out")
+    assert {p.name for p in tmp_path.iterdir()} == {"raw", "out", ".out.lock"}
 
 
 # -- checking a copy ---------------------------------------------------------------------------------------------------
