@@ -1,6 +1,6 @@
 """Archives unpacked so that nothing lands outside the folder, fills the disk, or stands for something else.
 
-zip, tar, tar.gz, tar.bz2, tar.xz, and tar.zst where Python or the package ``zstandard`` can read it. Refused: absolute
+zip, tar, tar.gz, tar.bz2 and tar.xz. Refused: absolute
 paths, ``..``, backslashes, links, devices, encrypted members, names that occur twice. Sizes are counted while bytes are
 written, because a header may lie. Modes and owners in an archive are not taken over.
 """
@@ -66,7 +66,7 @@ class _Member:
 def is_archive(path: Path) -> bool:
     """Whether a file's name is that of an archive that can be unpacked."""
     name = path.name.lower()
-    return name.endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst"))
+    return name.endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"))
 
 
 def unpack(archive: Path, into: Path, limits: Limits | None = None) -> Unpacked:
@@ -193,20 +193,8 @@ def _plain(archive: Path, file: IO[bytes]) -> Any:
     if head.startswith(b"\xfd7zXZ"):
         return lzma.open(file)
     if head.startswith(b"\x28\xb5\x2f\xfd"):
-        return _zstandard(archive, file)
+        raise ArchiveError(f"{archive} is packed with zstd, which is not read here; unpack it by hand")
     return file
-
-
-def _zstandard(archive: Path, file: IO[bytes]) -> Any:
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-    except ImportError:
-        try:
-            import zstandard  # type: ignore[import-not-found,unused-ignore]
-        except ImportError as error:
-            raise ArchiveError(f"{archive} is packed with zstd; pip install zstandard, or unpack it by hand") from error
-        return zstandard.open(file)
-    return zstd.open(file)
 
 
 def _zip_members(archive: Path, packed: zipfile.ZipFile) -> Iterator[_Member]:
