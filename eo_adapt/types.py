@@ -132,6 +132,8 @@ class Batch:
         lonlat: (B, 2) degrees, WGS 84; of images the centre of the part that is fed.
         rows: (B,) int64, row of each sample in the store's index.
         xy: (B, 2) float64, the same places in metres of the data's projected CRS; None where the data give none.
+        instances: (B, H, W) int64, pixels of one number are one thing (a parcel), 0 = none; numbers are those of the
+            patch alone. None where nobody asked for them, the data have none, or labels must not be seen.
     """
 
     inputs: Inputs
@@ -139,6 +141,7 @@ class Batch:
     lonlat: Tensor
     rows: Tensor
     xy: Tensor | None = None
+    instances: Tensor | None = None
 
     def __len__(self) -> int:
         return self.lonlat.shape[0]
@@ -152,6 +155,7 @@ class Batch:
             lonlat=self.lonlat.to(device, non_blocking=non_blocking),
             rows=self.rows.to(device, non_blocking=non_blocking),
             xy=None if self.xy is None else self.xy.to(device, non_blocking=non_blocking),
+            instances=None if self.instances is None else self.instances.to(device, non_blocking=non_blocking),
         )
 
 
@@ -200,12 +204,33 @@ class Output(NamedTuple):
 
 
 class SidedOutput(Output):
-    """The same with what single modalities see and say; it unpacks like any other.
+    """The same with what single modalities see and say, and what a head has a loss of; it unpacks like any other.
 
     Attributes:
         sides: Modality -> what it says alone, of a head with auxiliary supervision, in training.
         branches: Modality -> the map of its own encoder that alignments look at, where branches are aligned.
+        whole: All that the encoder saw, of a head that owns a loss; else None.
     """
 
     sides: Mapping[str, Side]
     branches: Mapping[str, Branch]
+    whole: Features | None
+
+
+class Panoptic(NamedTuple):
+    """Maps of things that do not overlap.
+
+    Attributes:
+        segments: (B, H, W) int64, pixels of one number are one thing of that sample; 0 = none.
+        classes: (B, H, W) int64, the class of the thing; ``IGNORE`` where there is none.
+        confidence: (B, H, W) float32 in (0, 1], one value a thing; 0 where there is none.
+    """
+
+    segments: Tensor
+    classes: Tensor
+    confidence: Tensor
+
+    def surer(self, least: float) -> Panoptic:
+        """Only the things of at least this confidence."""
+        keep = self.confidence >= least
+        return Panoptic(self.segments * keep, self.classes.where(keep, IGNORE), self.confidence * keep)

@@ -129,7 +129,7 @@ class LidarScenes:
 
     def _scene(self, images: Mapping[str, Raster | Points], mask: Raster | None, place: Place, facts: Facts) -> Scene:
         templates = {"key": "{tile}-{row}-{column}", "zone": "{tile}-{row}-{column}", **self.columns}
-        values = {what: facts.fill(template) for what, template in templates.items()}
+        values: dict[str, Any] = {what: facts.fill(template) for what, template in templates.items()}
         year = values.pop("year", "") or values.get("date", "")[:4] or "0"
         if not year.isdecimal():
             raise ValueError(f"{facts.image}: {year!r} is no year; correct the template of year or date")

@@ -8,10 +8,12 @@ Raw layout; PASTIS-R has what PASTIS has, and the two folders of Sentinel-1::
     <root>/DATA_S1A/S1A_10000.npy         (T, 3, 128, 128) of ascending orbits: VV, VH, VV / VH in dB; T of its own
     <root>/DATA_S1D/S1D_10000.npy         the same of descending ones
     <root>/ANNOTATIONS/TARGET_10000.npy   uint8 (3, 128, 128), of which the first is the class, 0..19
+    <root>/INSTANCE_ANNOTATIONS/INSTANCES_10000.npy   (128, 128), number of the parcel, 0 = none; may be left out
 
 Dates are a mapping ``{"0": 20180916, "1": ...}``, or such a mapping as text, by what wrote the file; two on one day
-stay two. Labels are of 2019, the series go from September 2018 to November 2019. Not read: ``INSTANCE_ANNOTATIONS``,
-``ParcelIDs_*.npy`` (parcels one by one) and ``NORM_*_patch.json`` (statistics are taken from the training patches).
+stay two. Labels are of 2019, the series go from September 2018 to November 2019. Not read: ``HEATMAP_*.npy`` and
+``ZONES_*.npy`` (they follow from the parcels, and must be those of the crop that is fed), ``ParcelIDs_*.npy`` and
+``NORM_*_patch.json`` (statistics are taken from the training patches).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from .pastis_classes import CLASSES
 CRS, GSD, YEAR = "EPSG:2154", 10.0, 2019
 SOURCE = "PASTIS (https://zenodo.org/records/5012942) or PASTIS-R (https://zenodo.org/records/5735646)"
 METADATA = "metadata.geojson"
+INSTANCES = "INSTANCE_ANNOTATIONS"
 PARTS = ("train", "val", "test")
 _RADAR = Imagery(("VV", "VH", "VV-VH"), "dB", dtype="float", kind="series")
 SATELLITES: Mapping[str, Imagery] = {
@@ -121,6 +124,7 @@ class Pastis:
             region=tile_of(str(about["TILE"])),
             year=YEAR,
             split=part_of.get(int(about["Fold"]), ""),
+            instances=Raster(f"{INSTANCES}/INSTANCES_{number}.npy") if (path.parent / INSTANCES).is_dir() else None,
         )
 
 

@@ -31,5 +31,8 @@ _COLOURS = (
     "8c564b c49c94 e377c2 f7b6d2 7f7f7f c7c7c7 bcbd22 dbdb8d 17becf"
 )
 CLASSES = Classes(
-    NAMES, frozenset({VOID}), {name: f"#{c}" for name, c in zip(NAMES.values(), _COLOURS.split(), strict=True)}
+    NAMES,
+    frozenset({VOID}),
+    {name: f"#{c}" for name, c in zip(NAMES.values(), _COLOURS.split(), strict=True)},
+    stuff=frozenset({NAMES[0]}),
 )

@@ -160,7 +160,7 @@ class SceneFolder:
         return self.table.join(facts, rows) if self.table else facts
 
     def _scene(self, root: Path, name: str, facts: Facts, about: Header, window: Window | None) -> Scene:
-        values = {what: facts.fill(template) for what, template in self.columns.items()}
+        values: dict[str, Any] = {what: facts.fill(template) for what, template in self.columns.items()}
         for what, new in self.rename.items():
             values[what] = new.get(values.get(what, ""), values.get(what, ""))
         if self.window and window and not set(WINDOW) & {n for _, n, _, _ in Formatter().parse(self.columns["key"])}:

@@ -94,7 +94,7 @@ class Augment:
 
         Args:
             images: By sensor.
-            labels: (B, H, W), or None.
+            labels: (B, H, W) or several maps of each sample, (B, n, H, W), which are turned alike; or None.
             bands: Names of each sensor's bands.
             statistics: Mean and standard deviation of each sensor's bands.
             stream: Generator on the device of the images.

@@ -160,6 +160,26 @@ class SceneDataModule(DomainDataModule):
             raise LookupError(f"data.augment.leave names bands {wrong}; the data have {sorted(everywhere)}")
 
     @property
+    def stuff(self) -> frozenset[str]:
+        """Classes that are no things to be told apart, as they are called once classes are joined."""
+        return frozenset(self.names[name] for name in self.store.classes.stuff)
+
+    def give_instances(self) -> None:
+        """Let labelled batches say which pixels are one thing, from now on.
+
+        Raises:
+            ValueError: If the data do not tell.
+        """
+        if not self.store.has_instances:
+            raise ValueError(
+                f"the store of {self.recipe} does not tell parcels apart (no patch has instances), and this head "
+                "learns them one by one: choose data that do (PASTIS with its folder INSTANCE_ANNOTATIONS, embedded "
+                "tiles), or another head, e.g. head=dense"
+            )
+        self.patches = replace(self.patches, instances=True)
+        self.reader = self.patches  # type: ignore[assignment]
+
+    @property
     def provides(self) -> frozenset[str]:
         placed = all(bool(torch.isfinite(self.store.lonlat[d.rows]).all()) for d in self.parcels)
         kinds = {self.store.sensors[name].kind for name in self.bands}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .geo import transformer
+from .instances import read_instances
 from .labels import UNKNOWN, Remap, other_footprint, read_labels, same_grid
 from .measure_series import NO_SERIES, Measured, measure_series
 from .points import measured
@@ -59,6 +60,7 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
             known = np.ones_like(seen) if imagery.series else seen
             row |= {"height": grid.height, "width": grid.width, "seen": float(seen.mean())}
             row |= _labels(root, scene, Raster(found["path"], found["window"]), grid, known, remap)
+            row |= _instances(root, scene, grid)
             ground = grid
         elif problem := other_footprint(grid, ground):
             raise ValueError(f"patch {scene.key!r}: the image of {name} {root / found['path']} {problem}")
@@ -183,3 +185,14 @@ def _labels(root: Path, scene: Scene, image: Raster, grid: Grid, seen: np.ndarra
     labels = read_labels(root, scene.mask, image, remap)
     known = labels[seen & (labels != UNKNOWN)]
     return {**where, "counts": np.bincount(known, minlength=len(counts)).tolist()}
+
+
+def _instances(root: Path, scene: Scene, grid: Grid) -> dict[str, Any]:
+    """Where the numbers of instances lie, and how many there are; nothing where they are not known."""
+    if scene.instances is None:
+        return {}
+    if problem := same_grid(root, scene.instances, grid):
+        raise ValueError(f"patch {scene.key!r}: the instances {root / scene.instances.path} {problem}")
+    numbers = np.unique(read_instances(root, scene.instances))
+    where = {f"instances.{key}": value for key, value in _where(scene.instances).items()}
+    return {**where, "instances.n": int((numbers > 0).sum())}

@@ -60,6 +60,7 @@ class Raw:
     Attributes:
         looks: By sensor.
         labels: (B, H, W) uint8, 255 = none; None where they must not be seen.
+        instances: (B, H, W) int32, 0 = none; None where nobody asks, or labels must not be seen.
         lonlat: (B, 2) float32 degrees.
         xy: (B, 2) float64 metres.
         rows: (B,) int64.
@@ -69,6 +70,7 @@ class Raw:
 
     looks: Mapping[str, RawLook]
     labels: Tensor | None
+    instances: Tensor | None
     lonlat: Tensor
     xy: Tensor
     rows: Tensor
@@ -89,6 +91,7 @@ class PatchReader:
         augment: What training batches go through; None = nothing.
         device: Where batches are finished.
         workers: Processes that read whole patches.
+        instances: Whether labels come with the numbers that tell things apart.
     """
 
     store: SceneStore
@@ -99,6 +102,7 @@ class PatchReader:
     augment: Augment | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int = 0
+    instances: bool = False
 
     arrays: None = None  # images are never resident
 
@@ -138,7 +142,11 @@ class PatchReader:
         lonlat, xy = self._places(numbers, parts, full)
         seed = None if stream is None or self.augment is None else int(torch.randint(2**62, (1,), generator=stream))
         maps = None if labels is None else stacked(labels, side or shape)
-        return Raw(read, maps, lonlat, xy, rows, shape, seed)
+        things = None
+        if self.instances and labels is not None:
+            cut = [self.store.instances(row, window_of(p)) for row, p in zip(numbers, parts, strict=True)]
+            things = stacked(cut, side or shape, 0)
+        return Raw(read, maps, things, lonlat, xy, rows, shape, seed)
 
     def _shape(
         self, full: np.ndarray, stream: torch.Generator | None
@@ -221,19 +229,28 @@ class PatchReader:
         A series takes no label away: clouds pass, and a run on radar must be scored on the pixels of one on colours.
         """
         images = {name: self._image(name, look) for name, look in raw.looks.items()}
-        labels = None if raw.labels is None else raw.labels.to(self.device, non_blocking=True)
-        labels = None if labels is None else picked(labels, *raw.shape)
+        maps = self._maps(raw)
         if raw.seed is not None and self.augment is not None:
             stream = torch.Generator(self.device).manual_seed(raw.seed)
-            images, labels = self.augment(images, labels, self.bands, self.statistics, stream)
+            images, maps = self.augment(images, maps, self.bands, self.statistics, stream)
         inputs = {name: self._observation(name, image, raw.looks[name]) for name, image in images.items()}
-        if labels is not None:
-            labels = labels.long()
+        labels = instances = None
+        if maps is not None:
+            labels = maps[:, 0].long()
+            instances = maps[:, 1].long() if maps.shape[1] > 1 else None
             labels[labels == UNKNOWN] = IGNORE
             if self.store.first in images and not self.store.sensors[self.store.first].series:
                 labels[~images[self.store.first].seen] = IGNORE
         lonlat, xy = (x.to(self.device, non_blocking=True) for x in (raw.lonlat, raw.xy))
-        return Batch(inputs, labels, lonlat, raw.rows, xy)
+        return Batch(inputs, labels, lonlat, raw.rows, xy, instances)
+
+    def _maps(self, raw: Raw) -> Tensor | None:
+        """(B, 1, H, W) labels, or (B, 2, H, W) labels and instances, which are turned alike; None if sealed."""
+        if raw.labels is None:
+            return None
+        labels, things = raw.labels[:, None], raw.instances
+        maps = labels if things is None else torch.stack([raw.labels.to(things.dtype), things], 1)
+        return picked(maps.to(self.device, non_blocking=True), *raw.shape)
 
     def _image(self, name: str, look: RawLook) -> Image:
         sensor = self.store.sensors[name]

@@ -189,6 +189,8 @@ class Scene:
         sensor: Camera, or what else domains select by.
         split: The publisher's split: train, val, test, or "".
         date: Acquisition, ISO ``YYYY-MM-DD``; "" where unknown.
+        instances: Numbers that tell things of the mask apart (parcels), on the grid of the first sensor, 0 = none; None
+            where they are not known.
     """
 
     key: str
@@ -207,6 +209,7 @@ class Scene:
     sensor: str = ""
     split: str = ""
     date: str = ""
+    instances: Raster | None = None
 
 
 @dataclass(frozen=True)
@@ -219,12 +222,14 @@ class Classes:
         colours: Class name -> ``#rrggbb``, where the publisher has them.
         codes: ``#rrggbb`` in the masks -> id, where masks are drawn in colours (red, green and blue are the first three
             bands, or those of :attr:`Raster.bands`); a colour that is not listed is an error. {} = masks hold ids.
+        stuff: Names of classes that are no things which could be told apart (background); others may have instances.
     """
 
     names: Mapping[int, str]
     ignored: frozenset[int] = frozenset()
     colours: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, int] = field(default_factory=dict)
+    stuff: frozenset[str] = frozenset()
 
 
 class SceneReader(Protocol):

@@ -15,6 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from ..prepared import Prepared, read_about
+from .instances import read_instances
 from .labels import Remap, read_labels
 from .points import read_points
 from .raster import TileError, read_image
@@ -34,8 +35,9 @@ class SceneStore(Prepared):
     lat x y crs gsd height width seen, ``<sensor>.path|window|bands|size`` (where its pixels lie; of points
     ``<sensor>.path|rows|size``), ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each
     band in physical units), of series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid``
-    (:mod:`.measure_series`), ``mask.path|window|bands|column|layer``, and counts, the pixels of each class of
-    ``names``. No pixel is copied. Of an optional sensor that a patch lacks, ``path`` is "" and no pixel is seen.
+    (:mod:`.measure_series`), ``mask.path|window|bands|column|layer``, where some patch has them
+    ``instances.path|window|bands|n``, and counts, the pixels of each class of ``names``. No pixel is copied. Of an
+    optional sensor that a patch lacks, ``path`` is "" and no pixel is seen.
 
     Args:
         path: The store's folder.
@@ -61,12 +63,14 @@ class SceneStore(Prepared):
         self.sensors = {name: imagery_of(spec) for name, spec in self.about["sensors"].items()}
         spec = self.about["classes"]
         names = {int(number): name for number, name in spec["names"].items()}
-        self.classes = Classes(names, frozenset(spec["ignored"]), spec["colours"], spec.get("codes", {}))
+        stuff = frozenset(spec.get("stuff", ()))
+        self.classes = Classes(names, frozenset(spec["ignored"]), spec["colours"], spec.get("codes", {}), stuff)
         self.names: tuple[str, ...] = tuple(self.about["names"])
         self.first = next(iter(self.sensors))
         self.keep = False  # decoded patches in memory
         self._kept: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]] = {}
         self._kept_labels: dict[tuple[Any, ...], np.ndarray] = {}
+        self._kept_instances: dict[int, np.ndarray] = {}
 
     def __reduce__(self) -> tuple[type[SceneStore], tuple[Path, Path]]:
         return SceneStore, (self.path, self.root)
@@ -231,6 +235,29 @@ class SceneStore(Prepared):
                 self._kept_labels[key] = read_labels(self.root, mask, image, remap)
         labels = self._kept_labels[key]
         return labels if part is None else labels[part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether things of the masks are told apart, in some patch at least."""
+        return "instances.path" in self.index.columns
+
+    def instances(self, row: int, part: Window | None = None) -> np.ndarray:
+        """Number of the instance of each pixel (H, W) int32; 0 = none, as everywhere in a patch without any.
+
+        Raises:
+            TileError: If the file cannot be read any more.
+        """
+        if not self._columns["instances.path"][row]:
+            return np.zeros(self.sizes[row] if part is None else part[2:], np.int32)
+        where = self.raster(row, "instances")
+        if not self.keep:
+            with self._named(row):
+                return read_instances(self.root, where, part)
+        if row not in self._kept_instances:
+            with self._named(row):
+                self._kept_instances[row] = read_instances(self.root, where)
+        kept = self._kept_instances[row]
+        return kept if part is None else kept[part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
 
     @property
     def nbytes(self) -> int:

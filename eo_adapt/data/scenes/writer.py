@@ -70,6 +70,7 @@ def write_scenes(
     if not rows:
         raise StoreError(f"the {recipe} data below {root} gave no usable patch ({left or 'there are none'})")
     lacking = {name: _fill_sizes(rows, name) for name, imagery in sensors.items() if imagery.optional}
+    instances = _fill_instances(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -84,7 +85,8 @@ def write_scenes(
             **{name: len(left.get(name, [])) for name in ("dropped", "skipped")},
             **_unseen(rows, _series(sensors)),
             **({"lacking": lacking} if lacking else {}),
-            **_legible(sensors, classes, names),
+            **instances,
+            **_legible(sensors, classes, names, bool(instances)),
             "about": dict(about or {}),
             "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},
         }
@@ -105,8 +107,8 @@ def _free(path: Path) -> Path:
     return path
 
 
-def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str]) -> dict[str, Any]:
-    """How pixels and masks are to be read, as json has it."""
+def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str], instances: bool) -> dict[str, Any]:
+    """How pixels and masks are to be read, as json has it; which classes are things matters with instances alone."""
     return {
         "format": SCENE_FORMAT,
         "kind": KIND,
@@ -118,6 +120,7 @@ def _legible(sensors: Mapping[str, Imagery], classes: Classes, names: list[str])
             "ignored": sorted(classes.ignored),
             "colours": dict(classes.colours),
             **({"codes": dict(classes.codes)} if classes.codes else {}),
+            **({"stuff": sorted(classes.stuff)} if instances and classes.stuff else {}),
         },
     }
 
@@ -145,6 +148,19 @@ def _fill_sizes(rows: list[dict[str, Any]], name: str) -> int:
     for row in without:
         row[f"{name}.size"] = [max(1, round(row["height"] * ratio[0])), max(1, round(row["width"] * ratio[1]))]
     return len(without)
+
+
+def _fill_instances(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Where some patches have instances, columns of the others; returns how many instances there are, for store.json.
+
+    A store without any has no such columns, and stays what it was.
+    """
+    if not any("instances.n" in row for row in rows):
+        return {}
+    none: dict[str, Any] = {"instances.path": "", "instances.window": None, "instances.bands": [], "instances.n": 0}
+    for row in rows:
+        row |= {key: value for key, value in none.items() if key not in row}
+    return {"instances": sum(row["instances.n"] for row in rows)}
 
 
 def _spelled(imagery: Imagery) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Parcels grow by the calendar of their tile, clouds are in the images and in no mask, as in PASTIS; radar has speckle, an
 angle of its own on each orbit, and no clouds. Some patches have two acquisitions on one day. Not written:
-``INSTANCE_ANNOTATIONS``.
+``HEATMAP_*.npy`` and ``ZONES_*.npy`` of the instances.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..readers.pastis import CRS, GSD, METADATA
+from ..readers.pastis import CRS, GSD, INSTANCES, METADATA
 from .pastis_land import Fields, Knobs, Land, grown, optical, radar, state, tile_land
 from .pastis_tiles import TILES, between
 
@@ -100,7 +100,7 @@ class PastisWorld:
         """Write all files and return what a reader should find, by id."""
         root = Path(root)
         satellites = ("S2", "S1A", "S1D") if self.radar else ("S2",)
-        for name in (*(f"DATA_{s}" for s in satellites), "ANNOTATIONS"):
+        for name in (*(f"DATA_{s}" for s in satellites), "ANNOTATIONS", INSTANCES):
             (root / name).mkdir(parents=True, exist_ok=True)
         known = sorted((p for tile in self.tiles for p in self._tile(root, tile)), key=lambda patch: patch.number)
         features = [_feature(patch, self.size) for patch in known]
@@ -129,6 +129,7 @@ class PastisWorld:
             target = np.stack([land.target[patch], instance, instance > 0]).astype(np.uint8)
             np.save(root / f"ANNOTATIONS/TARGET_{number}.npy", target)
             np.save(root / f"ANNOTATIONS/ParcelIDs_{number}.npy", instance.astype(np.int32))
+            np.save(root / f"{INSTANCES}/INSTANCES_{number}.npy", instance.astype(np.int32))
             for name, values in one.images.items():
                 np.save(root / f"DATA_{name}/{name}_{number}.npy", values)
             made.append(Known(number, tile, one.fold, one.x, one.y, one.days, one.images, target))
