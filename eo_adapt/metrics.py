@@ -97,19 +97,36 @@ def iou_interval(
     Returns:
         ``lower`` and ``upper``, nan with fewer than two zones, and the number of ``zones``.
     """
+    drawn = zone_draws(matrices, zones, draws, seed)
+    return interval(None if drawn is None else _present_mean("iou", drawn, rows), zones)
+
+
+def zone_draws(counts: Tensor, zones: Sequence[str], draws: int = 1000, seed: int = 0) -> Tensor | None:
+    """Sums of counts over zones drawn with replacement, (draws, A, B) float64; None with fewer than two zones.
+
+    Args:
+        counts: (N, A, B) of each patch.
+        zones: (N,) zone of each patch.
+        draws: Bootstrap samples.
+        seed: Of the draws.
+    """
     names = sorted(set(zones))
-    found = {"lower": float("nan"), "upper": float("nan"), "zones": len(names)}
     if len(names) < 2:
-        return found
+        return None
     place = torch.tensor([names.index(zone) for zone in zones])
-    summed = torch.zeros(len(names), *matrices.shape[1:], dtype=torch.float64)
-    summed.index_add_(0, place, matrices.double())
+    summed = torch.zeros(len(names), *counts.shape[1:], dtype=torch.float64)
+    summed.index_add_(0, place, counts.double())
     stream = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(names), (draws, len(names)), generator=stream)
     often = torch.zeros(draws, len(names), dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
-    scored = _present_mean("iou", torch.einsum("rz,zab->rab", often, summed), rows)
-    scored = scored[scored.isfinite()]
-    if len(scored):
+    return torch.einsum("rz,zab->rab", often, summed)
+
+
+def interval(scored: Tensor | None, zones: Sequence[str]) -> dict[str, float]:
+    """95 % interval of a score of each draw (draws,), as :func:`iou_interval` gives it; nan without draws."""
+    found = {"lower": float("nan"), "upper": float("nan"), "zones": len(set(zones))}
+    scored = None if scored is None else scored[scored.isfinite()]
+    if scored is not None and len(scored):
         lower, upper = scored.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         found |= {"lower": lower, "upper": upper}
     return found

@@ -17,7 +17,7 @@ FLOORS = {
     "types": 0, "align": 0, "paths": 0,
     "encoders": 1, "heads": 1, "data": 1,
     "model": 2, "metrics": 2, "calibration": 2, "area": 2, "selection": 2, "loss": 2, "optim": 2, "rundir": 2,
-    "tables": 2, "diagnosis": 2, "boundaries": 2,
+    "tables": 2, "diagnosis": 2, "boundaries": 2, "panoptic": 2,
     "task": 3, "view": 3, "trainer": 3, "meter": 3, "report": 4,
     "registry": 4, "signature": 4, "cli": 4, "assemble": 4, "trained": 4,
     "train": 4, "evaluate": 4, "candidates": 4, "benchmark": 4, "benchmarking": 4, "prepare": 4, "list": 4, "doctor": 4,
