@@ -134,6 +134,7 @@ def test_targets_stay_sealed_and_nobody_gets_what_nobody_asked_for(store: SceneS
     assert batch.sources[0].instances is not None
     assert batch.targets[0].labels is None
     assert batch.targets[0].instances is None
+    assert data.patches.read(data.steps().targets[0], torch.arange(2)).instances is None
     loaders = data.val_dataloader()
     assert next(iter(loaders[1])).instances is None
     assert next(iter(data.adapt_dataloaders()[1])).instances is None
