@@ -13,7 +13,9 @@ from .align import Alignment
 from .align.augment import StrongView
 from .align.branches import align_at
 from .data.datamodule import DomainDataModule
+from .data.scenes.datamodule import SceneDataModule
 from .data.scenes.store import SceneStore
+from .heads.base import Head, PanopticHead
 from .loss import CrossEntropy
 from .model import Model, Normalise
 from .registry import build, instantiate
@@ -125,8 +127,22 @@ def build_model(config: Config, data: DomainDataModule) -> Model:
     """The network, with weights that follow from the seed alone."""
     torch.manual_seed(config["seed"])
     encoder = instantiate(config["encoder"], sensors=data.sensors)
-    head = instantiate(config["head"], encoder=encoder, classes=len(data.legend))
+    head: Head = instantiate(config["head"], encoder=encoder, classes=len(data.legend))
+    give_instances(head, data)
     return Model(encoder, head, Normalise(data.statistics), give_branches=where_aligned(config) != "fused")
+
+
+def give_instances(head: Head, data: DomainDataModule) -> None:
+    """Let the data tell things apart for a head that learns them one by one.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if not isinstance(head, PanopticHead):
+        return
+    if not isinstance(data, SceneDataModule):
+        raise ValueError(f"{type(head).__name__} learns things of maps one by one; these data hold one vector a parcel")
+    data.give_instances()
 
 
 def keep_colours(alignment: Alignment, data: DomainDataModule) -> None:

@@ -163,7 +163,9 @@ def _score(
     facts = {**facts, **without_each(task, data)}
     if data.maps:
         from .report.map_run import write_map_results
+        from .report.parcels import confidence_facts
 
+        facts |= confidence_facts(task, data)
         boundary = task.card["config"].get("boundary", 0)
         return write_map_results(folder, task, data, threshold, {**scale, **facts}, boundary)
     said = {d.domain.name: domain_logits(task, data, i) for i, d in enumerate(data.parcels)}
@@ -228,7 +230,8 @@ def part_outputs(task: AdaptationTask, data: DomainDataModule, part: Part, domai
     from .report.predict import said_of
     from .selection.base import Outputs
 
-    said = [(logits.float().cpu(), seen.float().cpu()) for _, logits, seen in said_of(task, data, part, domain)]
+    looks = said_of(task, data, part, domain)
+    said = [(logits.float().cpu(), output.features.detach().float().cpu()) for _, logits, output in looks]
     logits, features = zip(*said, strict=True)
     return Outputs(torch.cat(logits), part.labels, torch.cat(features))
 

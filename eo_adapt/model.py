@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .encoders.base import Encoder
-from .heads.base import at_size
+from .heads.base import Head, at_size
 from .heads.modalities import SideHead
-from .types import Inputs, Observation, Output, Side, SidedOutput
+from .types import Batch, Inputs, Observation, Output, Side, SidedOutput
 
 
 class Normalise(nn.Module):
@@ -81,9 +81,18 @@ class Model(nn.Module):
         else:
             logits = self.head(features)
         seen, logits = features.maps[self.align_level], at_size(logits, features.size)
-        if sides is None and not self.give_branches:
+        owns_loss = isinstance(self.head, Head) and self.head.owns_loss
+        if sides is None and not self.give_branches and not owns_loss:
             return Output(seen, logits)
         output = SidedOutput(seen, logits)
         output.sides = sides or {}
         output.branches = features.branches if self.give_branches else {}
+        output.whole = features if owns_loss else None
         return output
+
+    def own_loss(self, output: Output, batch: Batch) -> dict[str, Tensor]:
+        """What a head that owns a loss adds to the task loss, by name; nothing of other heads, nor without labels."""
+        if batch.labels is None or not isinstance(output, SidedOutput) or output.whole is None:
+            return {}
+        assert isinstance(self.head, Head)  # noqa: S101  (only such heads have all that the encoder saw)
+        return self.head.loss(output.whole, batch)

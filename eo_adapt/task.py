@@ -95,23 +95,25 @@ class AdaptationTask(pl.LightningModule):
         """One domain as the model sees it."""
         return self._view(batch, domain)[0]
 
-    def _view(self, batch: Batch, domain: int) -> tuple[View, Mapping[str, Side]]:
-        """The same, and what each modality says alone, of heads with auxiliary supervision."""
+    def _view(self, batch: Batch, domain: int) -> tuple[View, Mapping[str, Side], dict[str, Tensor]]:
+        """The same, what each modality says alone (heads with auxiliary supervision), and the head's own loss."""
         with self.alignment.scope(domain):
             output = self.model(batch.inputs)
+            own = self.model.own_loss(output, batch)
         sides = output.sides if isinstance(output, SidedOutput) else {}
-        return view_of(output, batch, domain), sides
+        return view_of(output, batch, domain), sides, own
 
     def training_step(self, batch: DomainBatch, batch_idx: int) -> Tensor:
         """Sum of the task loss and the alignment's weighted terms."""
         step = Step(self.model, self.criterion, self.alignment.scope, self.progress)
         sources, targets = self.alignment.edit(batch.sources, batch.targets, step)
         seen = [self._view(b, i) for i, b in enumerate((*sources, *targets))]
-        views = tuple(view for view, _ in seen)
+        views = tuple(view for view, *_ in seen)
         labelled, unlabelled = views[: len(sources)], views[len(sources) :]
         task = torch.stack([self.criterion(v.logits.float(), v.labels) for v in labelled]).mean()
-        terms = {"task": task} | self._auxiliary(labelled, [sides for _, sides in seen])
-        if torch.isfinite(task):  # else methods would complain of the network's features, and name no parcels
+        terms = {"task": task} | self._auxiliary(labelled, [sides for _, sides, _ in seen])
+        terms |= _means("head", [own for *_, own in seen[: len(sources)]])
+        if all(map(torch.isfinite, terms.values())):  # else methods would complain of features, and name no parcels
             terms |= self.alignment(labelled, unlabelled, step)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
@@ -271,6 +273,11 @@ def check_needs(
             f"selection by {type(selection).__name__} needs a target domain; there is none to validate on "
             "(choose selection=source_val)"
         )
+
+
+def _means(what: str, found: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Terms that all domains have, as means over the domains."""
+    return {f"{what}/{name}": torch.stack([terms[name] for terms in found]).mean() for name in found[0]}
 
 
 def _on(device: torch.device, loader: Iterable[Batch]) -> Iterator[Batch]:

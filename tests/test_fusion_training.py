@@ -98,7 +98,7 @@ def test_auxiliary_losses_are_weighted_means_over_samples_that_have_the_sensor(r
     batch = data.steps()[0, 0].sources[0]
     task.train()
     torch.manual_seed(0)
-    view, sides = task._view(batch, 0)
+    view, sides, _ = task._view(batch, 0)
     terms = task._auxiliary([view], [sides])
     assert set(terms) == {"auxiliary/s2", "auxiliary/s1", "auxiliary/weather"}
     assert batch.labels is not None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.base import Encoder
-from ..types import Features
+from ..types import Batch, Features, Panoptic
 
 
 class Head(nn.Module, ABC):
@@ -20,12 +21,14 @@ class Head(nn.Module, ABC):
 
     Attributes:
         joins: Whether it joins what a fusion has left apart.
+        owns_loss: Whether it learns more than a class a sample or pixel; :meth:`loss` is then added to the task loss.
 
     Raises:
         ValueError: If there is no class, or the head cannot read this encoder's maps.
     """
 
     joins: bool = False
+    owns_loss: ClassVar[bool] = False
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__()
@@ -46,6 +49,38 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Features) -> Tensor:
         """Logits (B, K) of parcels or (B, K, H, W) of maps."""
+
+    def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms by name, of a labelled batch, besides the task loss of the logits; nothing by default."""
+        return {}
+
+
+class PanopticHead(Head):
+    """A head that also tells things of one class apart, such as parcels; it learns from ``Batch.instances``.
+
+    Attributes:
+        min_confidence: Things of less confidence do not count; None = evaluation looks for the best on labelled
+            validation samples.
+    """
+
+    owns_loss = True
+    min_confidence: float | None = None
+
+    @abstractmethod
+    def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms by name, of a batch with labels and instances."""
+
+    @abstractmethod
+    def panoptic(self, features: Features, logits: Tensor) -> Panoptic:
+        """The things of each sample, however unsure, without gradients.
+
+        What is more confident was laid out first: :meth:`..types.Panoptic.surer` gives what a higher least confidence
+        would have given.
+
+        Args:
+            features: What the encoder saw.
+            logits: (B, K, H, W), as the method predicts them.
+        """
 
 
 def at_size(logits: Tensor, size: tuple[int, int] | None) -> Tensor:

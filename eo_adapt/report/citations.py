@@ -84,6 +84,7 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "u_tt": ("garioud2023flair", "garnot2021utae", "he2016resnet"),
         "unet3d": ("cicek2016unet3d",),
         "utae": ("garnot2021utae",),
+        "utae_small": ("garnot2021utae",),
     },
     "head": {
         "auxiliary": ("garnot2022multimodal",),
@@ -94,6 +95,7 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "fpn": ("kirillov2019fpn",),
         "map_auxiliary": ("garnot2022multimodal", "ronneberger2015unet"),
         "map_decision": ("garnot2022multimodal",),
+        "paps": ("garnot2021utae", "law2018cornernet"),
         "segformer": ("xie2021segformer",),
         "unet": ("ronneberger2015unet",),
         "upernet": ("xiao2018upernet",),
@@ -115,7 +117,11 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "snd": ("saito2021snd",),
         "source_val": (),
     },
-    "report": {"calibration": ("guo2017calibration",), "area": ("olofsson2014area",)},
+    "report": {
+        "calibration": ("guo2017calibration",),
+        "area": ("olofsson2014area",),
+        "panoptic": ("kirillov2019panoptic",),
+    },
 }
 
 

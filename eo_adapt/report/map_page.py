@@ -31,6 +31,11 @@ BOUNDARY_NOTE = (
     "A pixel on the outline of a class is right where the other map has an outline of that class within the tolerance "
     "(boundary=, in pixels of the image). Classes without a true outline in a domain have no score there."
 )
+PANOPTIC_NOTE = (
+    "A parcel is found where it and a predicted one of its class overlap (intersection over union) by more than 0.5. "
+    "RQ: F1 of the parcels found. SQ: mean overlap of those. PQ = RQ x SQ of a class; means over the classes that have "
+    "a parcel or a predicted one. Void is part of no overlap, and predicted parcels mostly on it do not count."
+)
 PROTOCOLS = ("miou_12", "miou_13", "miou_flair1")
 SPLITS_NOTE = (
     "Whole zones train, validate or test, never single patches. Patches between the splits are left out (buffer). "
@@ -93,6 +98,8 @@ def _result(page: Page, run: Run) -> None:
     page.table(scores(run.report), "Scores on the test pixels of each domain", note=SCORES_NOTE)
     if len(table := protocols(run.report)):
         page.table(table, "Protocols of FLAIR", note=PROTOCOLS_NOTE)
+    if len(table := panoptic(run.report)):
+        Page.table(page, table, "Parcels found one by one, test patches of each domain", note=PANOPTIC_NOTE)
     simulated = bool(run.data.generator) and not (run.data.place or run.data.root)
     page.facts(frames.facts(run.report, run.chosen, simulated))
 
@@ -128,6 +135,41 @@ def protocols(report: Report) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def panoptic(report: Report) -> pd.DataFrame:
+    """One row a domain whose parcels were told apart."""
+    rows = []
+    for name, d in report["domains"].items():
+        if found := d.get("panoptic"):
+            bounds = found["closed_pq_interval"]
+            rows.append(
+                {
+                    "domain": spoken(name),
+                    "role": d["role"],
+                    "parcels": found["things"],
+                    "predicted": found["segments"],
+                    **{score.upper(): found[score] for score in ("pq", "sq", "rq")},
+                    "closed PQ": found["closed_pq"],
+                    "lower": bounds["lower"],
+                    "upper": bounds["upper"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def class_pq(report: Report) -> pd.DataFrame:
+    """One row a class, PQ in one column a domain; no row where parcels were not told apart."""
+    blocks = {
+        f"{spoken(name)} ({d['role']})": d["panoptic"]["per_class"]
+        for name, d in report["domains"].items()
+        if "panoptic" in d
+    }
+    names = dict.fromkeys(name for block in blocks.values() for name in block)
+    columns = {title: [block.get(name, {}).get("pq") for name in names] for title, block in blocks.items()}
+    return (
+        pd.DataFrame({"class": [spoken(name) for name in names], **columns}, dtype=object) if names else pd.DataFrame()
+    )
+
+
 def boundary_f1(report: Report) -> pd.DataFrame:
     """One row a class, one column a domain, the mean last; no row where boundaries were not scored."""
     blocks = {
@@ -158,6 +200,8 @@ def _classes(page: Page, run: Run) -> None:
     page.table(table, "Each class, domains of a side pooled", formats, frames.CLASSES_NOTE)
     if len(edges := boundary_f1(run.report)):
         page.table(edges, "F1 of the boundaries of each class", note=BOUNDARY_NOTE)
+    if len(found := class_pq(run.report)):
+        Page.table(page, found, "Panoptic quality of each class", note=PANOPTIC_NOTE)
 
 
 def _data(page: Page, run: Run) -> None:

@@ -16,8 +16,10 @@ from ..calibration import calibrated, expected_calibration_error, reliability
 from ..data.datamodule import DomainDataModule
 from ..data.scenes.parts import DomainPatches
 from ..metrics import map_scores
+from ..panoptic import panoptic_scores
 from ..task import AdaptationTask
 from .map_scores import MapScores, score_maps
+from .parcels import things_of
 from .predictions import write_geo
 from .run import no_nan, write_domains
 
@@ -52,10 +54,12 @@ def write_map_results(
     temperature = float(facts["temperature"])
     unsure = below(threshold, temperature)
     classes = data.scored_classes()
+    things = things_of(task, data, classes.names, float(facts.get("min_confidence", 0)))
     domains, frames = {}, []
     for i, d in enumerate(data.parcels):
         assert isinstance(d, DomainPatches)  # noqa: S101  (domains of maps)
-        found = score_maps(task, data, data.sealed(d), 0 if data.oracle else i, len(classes), unsure, boundary)
+        number = 0 if data.oracle else i
+        found = score_maps(task, data, data.sealed(d), number, len(classes), unsure, boundary, things=things)
         zones, units = zones_of(d, found.rows)
         domains[d.domain.name] = {
             "role": d.role,
@@ -65,6 +69,7 @@ def write_map_results(
             "patches": {name: int((d.split == name).sum()) for name in ("train", "val", "test", "buffer")},
             **map_scores(found.matrices, units, classes.names, data.label_set.shared),
             **_boundary(found, classes.names, boundary),
+            **_panoptic(found, units, classes.names, data.label_set.shared),
             "calibration": _calibration(found, temperature, len(data.legend)),
         }
         frames.append(_table(data, d, found, zones, classes.names))
@@ -91,6 +96,13 @@ def _boundary(found: MapScores, names: Sequence[str], tolerance: int) -> dict[st
     if found.outlines is None:
         return {}
     return {"boundary": boundary_scores(found.outlines.sum(0), names, tolerance)}
+
+
+def _panoptic(found: MapScores, zones: Sequence[str], names: Sequence[str], shared: Sequence[str]) -> dict[str, Any]:
+    if found.things is None:
+        return {}
+    clean: dict[str, Any] = no_nan({"panoptic": panoptic_scores(found.things, zones, names, shared)})
+    return clean
 
 
 def _calibration(found: MapScores, temperature: float, learnt: int) -> dict[str, Any]:

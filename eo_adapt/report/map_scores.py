@@ -13,6 +13,7 @@ from ..data.datamodule import DomainDataModule
 from ..data.loader import Part
 from ..task import AdaptationTask
 from ..types import IGNORE, Batch, Inputs
+from .parcels import Things, counted, found_in
 from .predict import said_of, sampled
 
 
@@ -28,6 +29,7 @@ class MapScores:
         labels: (M,) int64, scored classes.
         features: (N, D) float32, means of the patches.
         outlines: (N, K, 4) int64 of :func:`..boundaries.boundary_counts`; None where they were not asked for.
+        things: (N, K, 4) float64 of :func:`..panoptic.panoptic_counts`; None likewise.
     """
 
     rows: Tensor
@@ -37,6 +39,7 @@ class MapScores:
     labels: Tensor
     features: Tensor
     outlines: Tensor | None = None
+    things: Tensor | None = None
 
 
 def score_maps(
@@ -48,6 +51,7 @@ def score_maps(
     unsure: Callable[[Tensor], Tensor] | None = None,
     boundary: int = 0,
     shown: Callable[[Batch], Inputs] = lambda batch: batch.inputs,
+    things: Things | None = None,
 ) -> MapScores:
     """Predict labelled patches and keep what scores need.
 
@@ -60,10 +64,11 @@ def score_maps(
         unsure: Open set: logits (B, L, H, W) -> (B, H, W) bool, pixels that are called class L, "unknown".
         boundary: Tolerance of boundary scores, pixels; 0 = they are not counted.
         shown: What the network is shown of a batch; all of it by default.
+        things: Of a head that tells things apart: what is looked for; None = nothing.
     """
     rows, matrices, areas, logits, labels, features = [], [], [], [], [], []
-    outlines = []
-    for batch, said, seen in said_of(task, data, part, domain, shown):
+    outlines, found = [], []
+    for batch, said, output in said_of(task, data, part, domain, shown):
         guess = said.argmax(1)
         if unsure is not None:
             guess = torch.where(unsure(said), said.shape[1], guess)
@@ -73,6 +78,9 @@ def score_maps(
         areas.append(_areas(guess, classes).cpu())
         if boundary:
             outlines.append(boundary_counts(truth, guess, classes, boundary).cpu())
+        if things is not None:
+            found.append(counted(batch, found_in(task, domain, said, output), things))
+        seen = output.features.detach()
         features.append(seen.flatten(2).mean(2).float().cpu() if seen.ndim > 2 else seen.float().cpu())
         some, known = sampled(said, truth, int(batch.rows[0]))
         logits.append(some)
@@ -85,6 +93,7 @@ def score_maps(
         torch.cat(labels),
         torch.cat(features),
         torch.cat(outlines) if outlines else None,
+        torch.cat(found) if found else None,
     )
 
 

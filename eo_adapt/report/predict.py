@@ -12,7 +12,7 @@ from ..data.datamodule import DomainDataModule
 from ..data.loader import Part, PartLoader
 from ..data.sampler import generator
 from ..task import AdaptationTask
-from ..types import IGNORE, Batch, Inputs
+from ..types import IGNORE, Batch, Inputs, Output
 
 PIXELS = 64  # of each patch, drawn alike from all places: what calibration looks at
 
@@ -23,8 +23,8 @@ def said_of(
     part: Part,
     domain: int,
     shown: Callable[[Batch], Inputs] = lambda batch: batch.inputs,
-) -> Iterator[tuple[Batch, Tensor, Tensor]]:
-    """Batch by batch: what was read, logits and features, as the method predicts, where the network is.
+) -> Iterator[tuple[Batch, Tensor, Output]]:
+    """Batch by batch: what was read, logits as the method predicts, and the network's own output, where the network is.
 
     Args:
         task: The trained network and its method.
@@ -34,8 +34,8 @@ def said_of(
         shown: What the network is shown of a batch; all of it by default.
     """
     grad = contextlib.nullcontext() if task.alignment.learns_at_test else torch.no_grad()
-    seen: list[Tensor] = []
-    hook = task.model.register_forward_hook(lambda model, inputs, output: seen.append(output.features.detach()))
+    seen: list[Output] = []
+    hook = task.model.register_forward_hook(lambda model, inputs, output: seen.append(output))
     with grad, contextlib.ExitStack() as stack:
         stack.callback(hook.remove)
         for batch in PartLoader(data.reader.plain(), part, 1024):

@@ -17,19 +17,27 @@ def show(report: Mapping[str, Any], folder: Path) -> None:
     maps = report.get("score") == "closed_miou"
     short, spelt = ("mIoU", "mean intersection over union") if maps else ("F1", "macro-F1")
     keys = ("overall_accuracy", "macro_f1", *(("miou", "closed_miou") if maps else ("closed_macro_f1",)), "kappa")
+    things = any("panoptic" in d for d in report["domains"].values())
     table = Table(
         title=title,
         title_justify="left",
         caption=f"closed {short}: {spelt} of the classes that source and target share",
         caption_justify="left",
     )
-    heads = ("accuracy", "macro-F1", *(("mIoU",) if maps else ()), f"closed {short}", "kappa")
+    heads = (
+        "accuracy",
+        "macro-F1",
+        *(("mIoU",) if maps else ()),
+        f"closed {short}",
+        "kappa",
+        *(("PQ",) if things else ()),
+    )
     for column in ("domain", "role", "test n", *heads):
         table.add_column(
             column, justify="left" if column in ("domain", "role") else "right", no_wrap=column == "domain"
         )
     for name, d in report["domains"].items():
-        figures = [_spell(d[key]) for key in keys]
+        figures = [_spell(d[key]) for key in keys] + ([_spell(d.get("panoptic", {}).get("pq"))] if things else [])
         table.add_row(name, d["role"], str(d["n"]), *figures)
         for sensor, domains in report.get("without", {}).items():
             table.add_row(f"  without {sensor}", "", "", *[_spell(domains[name][key]) for key in keys])
