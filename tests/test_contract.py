@@ -20,7 +20,7 @@ from eo_adapt.train import as_plain, run
 METHODS = [name for name in names("method") if name != "stack"] + ["[csn,coral,dann]"]
 IMAGES_ONLY = {name for name in METHODS if "[" not in name and build("method", name).images_only}
 READ_BY = {"timm_pyramid": "aerial", "map_fusion": "fusion", "u_tt": "fusion"}  # encoder -> task, else crops
-READ_BY |= dict.fromkeys(("utae", "tsvit", "unet3d"), "sits")
+READ_BY |= dict.fromkeys(("utae", "utae_small", "tsvit", "unet3d"), "sits")
 ELSEWHERE = {  # encoder -> the test that trains it
     "point_pillars": "test_lidar_shifts.py",
     "series_fusion": "test_map_fusion_training.py",
