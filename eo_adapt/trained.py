@@ -18,6 +18,7 @@ from .align import Alignment, Setup
 from .align.branches import align_at
 from .assemble import where_aligned
 from .data.legend import Legend
+from .heads.base import PanopticHead
 from .model import Model, Normalise
 from .registry import instantiate
 from .types import Inputs
@@ -127,6 +128,8 @@ def load_run(run: Path | str, checkpoint: str = "best") -> Trained:
     report = folder / "report.json"
     facts = json.loads(report.read_text()) if report.is_file() else {}
     scale = facts.get("temperature", 1.0) if facts.get("checkpoint") == checkpoint else 1.0
+    if isinstance(model.head, PanopticHead) and facts.get("checkpoint") == checkpoint:
+        model.head.min_confidence = facts.get("min_confidence", model.head.min_confidence)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Trained(model, alignment, card, (*card["labelled"], *card["unlabelled"]), float(scale), digest)
 
