@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..types import Features, Inputs, Observation
 from .base import Encoder, pick_sensor
 from .blocks.norm import SafeBatchNorm1d
+from .blocks.static import exporting
 from .timm_pyramid import TimmPyramid
 
 CANVAS = "canvas"
@@ -81,17 +82,29 @@ class PointPillars(Encoder):
     def canvas(self, inputs: Inputs) -> Tensor:
         """(B, width, H, W) features of the pillars, 0 where no point is."""
         values, valid = self._points(inputs)
-        batch, (height, width) = len(values), self.size
-        points = values[valid]
-        sample = torch.arange(batch, device=values.device)[:, None].expand_as(valid)[valid]
+        batch, (height, width) = values.shape[0], self.size
+        sample = torch.arange(batch, device=values.device)[:, None].expand_as(valid)
+        if exporting():  # all points; what is not valid goes to a pillar of its own, the last
+            points, sample, valid = values.where(valid[..., None], 0.0).flatten(0, 1), sample.flatten(), valid.flatten()
+            column, row = points[:, 0].floor(), points[:, 1].floor()
+            valid = valid & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            spare = batch * height * width
+            pillar = ((sample * height + row.long()) * width + column.long()).where(valid, spare)
+            canvas = self._pooled(points, pillar, spare + 1, column, row)[:-1]
+            return canvas.view(batch, height, width, self.width).permute(0, 3, 1, 2)
+        points, sample = values[valid], sample[valid]
         column, row = points[:, 0].floor(), points[:, 1].floor()
         self._check_inside(column, row)
         pillar = (sample * height + row.long()) * width + column.long()
-        features = self._features(points, pillar, batch * height * width, column, row)
-        canvas = features.new_zeros(batch * height * width, self.width)
-        at = pillar[:, None].expand_as(features)
-        canvas = canvas.scatter_reduce(0, at, features, "amax")  # features are >= 0: ReLU
+        canvas = self._pooled(points, pillar, batch * height * width, column, row)
         return canvas.view(batch, height, width, self.width).permute(0, 3, 1, 2)
+
+    def _pooled(self, points: Tensor, pillar: Tensor, count: int, column: Tensor, row: Tensor) -> Tensor:
+        """(count, width), the largest of each feature over the points of a pillar."""
+        features = self._features(points, pillar, count, column, row)
+        canvas = features.new_zeros(count, self.width)
+        at = pillar[:, None].expand_as(features)
+        return canvas.scatter_reduce(0, at, features, "amax")  # features are >= 0: ReLU
 
     def _features(self, points: Tensor, pillar: Tensor, count: int, column: Tensor, row: Tensor) -> Tensor:
         """(N, width) of each point."""

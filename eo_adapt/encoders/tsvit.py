@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..types import Features, Inputs
 from .blocks.days import DayEncoding, Position
 from .blocks.frames import dates_only, seen_cells
+from .blocks.static import exporting
 from .blocks.tokens import Tokens
 from .series import SeriesEncoder
 
@@ -97,7 +98,7 @@ class TSViT(SeriesEncoder):
 
     def _classes(self, x: Tensor, seen: Tensor) -> Tensor:
         """What the learned tokens made of the dates (P, T, D) that are seen (P, T): (P, K, D)."""
-        tokens = self.tokens.to(x.dtype).expand(len(x), -1, -1)
+        tokens = self.tokens.to(x.dtype).expand(x.shape[0], -1, -1)
         seen = torch.cat([seen.new_ones(tokens.shape[:2]), seen], 1)
         out: Tensor = self.temporal(torch.cat([tokens, x], 1), seen)[:, : len(self.tokens)]
         return out
@@ -105,6 +106,6 @@ class TSViT(SeriesEncoder):
     def _places(self, height: int, width: int) -> Tensor:
         """Learned positions of h x w patches, (h w, D)."""
         places: Tensor = self.places
-        if places.shape[1:] != (height, width):
+        if exporting() or places.shape[1:] != (height, width):  # to the same size it changes nothing
             places = F.interpolate(places[None], (height, width), mode="bilinear", align_corners=False)[0]
         return places.flatten(1).T

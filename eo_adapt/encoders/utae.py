@@ -14,6 +14,7 @@ from .blocks.convs import Down, Norm, Up, check_norm, convs
 from .blocks.days import Position
 from .blocks.frames import Frames, dates_only, seen_cells, weighted_sum
 from .blocks.ltae_maps import LTAEMaps
+from .blocks.static import exporting
 from .series import SeriesEncoder
 
 Aggregate = Literal["att_group", "att_mean", "mean"]
@@ -145,7 +146,9 @@ class UTAE(SeriesEncoder):
         packed = [look.frames.pack(weight) for look, weight in zip(looks, weights, strict=True)]
         maps = [out]
         for level, up in reversed(list(enumerate(self.ups))):
-            sums = [weighted_sum(x.levels[level], w, x.owners, len(out)) for x, w in zip(looks, packed, strict=True)]
+            sums = [
+                weighted_sum(x.levels[level], w, x.owners, out.shape[0]) for x, w in zip(looks, packed, strict=True)
+            ]
             maps.append(up(maps[-1], torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]))
         return Features(tuple(reversed(maps)))
 
@@ -156,6 +159,8 @@ class UTAE(SeriesEncoder):
         frames at once, and so must batch norm, for its statistics.
         """
         x = x.contiguous(memory_format=torch.channels_last)  # convolutions are faster so
+        if exporting():
+            return [(level,) for level in self._convolve(x)], []
         whole = x.device.type != "cpu" or self.norm == "batch"
         sizes, owners = frames.pieces(None if whole else max(PIECE // (x.shape[2] * x.shape[3]), 1))
         found = [self._convolve(some) for some in ([x] if whole else x.split(sizes))]

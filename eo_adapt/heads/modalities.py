@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders.base import Encoder
+from ..encoders.blocks.static import exporting, rows_or_zeros
 from ..types import Branch, Features, Side
 from .base import Head, at_size
 
@@ -69,6 +70,10 @@ class SideHead(Head):
         """Answers of each modality, from the samples that have it; zeros for the others. Maps at one size."""
         found = {}
         for name, branch in branches.items():
+            if exporting():
+                logits = at_size(self.heads[name](Features(branch.maps)), size)
+                found[name] = Side(rows_or_zeros(logits, branch.present), branch.present, self.auxiliary)
+                continue
             rows = branch.present.nonzero()[:, 0]
             some = len(rows) < len(branch.present)
             maps = tuple(x[rows] for x in branch.maps) if some else branch.maps
@@ -131,7 +136,7 @@ class Decision(SideHead):
         sides = self.alone(features.branches, features.size)
         if not sides:
             nothing = features.maps[-1]
-            shape = (len(nothing), self.classes, *(features.size or ()))
+            shape = (nothing.shape[0], self.classes, *(features.size or ()))
             return nothing.new_full(shape, -math.log(self.classes)), {}
         present = torch.stack([side.present for side in sides.values()])
         logits = mean_probability(torch.stack([side.logits for side in sides.values()]), present)

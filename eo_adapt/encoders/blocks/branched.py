@@ -13,6 +13,7 @@ from ..base import Encoder
 from .joining import Join, resized
 from .modalities import ATTRIBUTES, as_series, of_rows
 from .schemes import PARCEL, Build, Scheme, single
+from .static import exporting, rows_or_zeros
 
 
 class Branched(Scheme):
@@ -29,12 +30,18 @@ class Branched(Scheme):
         """What each modality says, zeros for samples that lack it; those that nobody has are left out."""
         found = {}
         for i, name in enumerate(self.names):
-            rows = present[:, i].nonzero()[:, 0]
-            if name not in inputs or not len(rows):
+            if name not in inputs:
                 continue
             looks = {PARCEL if name == ATTRIBUTES else name: as_series(inputs[name])}
             if ATTRIBUTES in inputs and name != ATTRIBUTES:
                 looks[ATTRIBUTES] = inputs[ATTRIBUTES]
+            if exporting():  # all samples, those that lack it hidden afterwards
+                maps = self.branches[name](looks).maps
+                found[name] = Branch(tuple(rows_or_zeros(x, present[:, i]) for x in maps), present[:, i])
+                continue
+            rows = present[:, i].nonzero()[:, 0]
+            if not len(rows):
+                continue
             maps = self.branches[name](of_rows(looks, rows) if len(rows) < len(present) else looks).maps
             found[name] = Branch(tuple(_spread(x, rows, len(present)) for x in maps), present[:, i])
         return found
@@ -165,7 +172,7 @@ class Added(Branched):
         lead = found[name].maps if name in found else (None,) * len(self.channels)
         maps = []
         for x, token, stride in zip(lead, self.tokens, self.strides, strict=True):
-            blank = token.view(1, -1, 1, 1).expand(len(present), -1, *self.grid(inputs, x, stride))
+            blank = token.view(1, -1, 1, 1).expand(present.shape[0], -1, *self.grid(inputs, x, stride))
             maps.append(blank if x is None else torch.where(present[:, :1, None, None], x, blank.to(x.dtype)))
         for i, other in enumerate(self.names[1:], 1):
             if other in found:
@@ -222,7 +229,9 @@ class Decision(Branched):
         grid = self.grid(inputs, deepest.get(self.names[0]), self.strides[0])
         like = next(iter(deepest.values())) if deepest else next(self.parameters())
         blocks = [
-            resized(deepest[name], grid) if name in deepest else like.new_zeros(len(present), self.widths[name], *grid)
+            resized(deepest[name], grid)
+            if name in deepest
+            else like.new_zeros(present.shape[0], self.widths[name], *grid)
             for name in self.names
         ]
         return Features((torch.cat(blocks, 1),), found)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...types import Observation
+from .static import exporting
 
 
 def clean_frames(observation: Observation) -> Observation:
@@ -54,16 +55,22 @@ def seen_cells(observation: Observation, stride: int) -> Tensor:
 class Frames:
     """Where the valid frames of a batch stand; found once, used at every stage.
 
+    While a network is exported all frames count as valid frames, and :meth:`spread` hides the others.
+
     Attributes:
-        counts: Valid frames of each sample.
+        counts: Valid frames of each sample; none while exporting.
 
     Args:
         valid: (B, T) bool.
     """
 
     def __init__(self, valid: Tensor) -> None:
-        self.shape = valid.shape
-        self.counts: list[int] = valid.sum(1).tolist()
+        self.shape, self.valid = valid.shape, valid
+        self.counts: list[int] = []
+        if exporting():
+            self.full = True
+            return
+        self.counts = valid.sum(1).tolist()
         self.full = sum(self.counts) == valid.numel()
         self.index = valid.flatten().nonzero().squeeze(1)
 
@@ -77,7 +84,8 @@ class Frames:
         if not self.full:
             empty = x.new_zeros(self.shape.numel(), *x.shape[1:])
             x = empty.index_copy(0, self.index, x)
-        return x.unflatten(0, self.shape)
+        x = x.unflatten(0, self.shape)
+        return x.where(self.valid.view(*self.shape, *[1] * (x.ndim - 2)), 0.0) if exporting() else x
 
     def pieces(self, most: int | None = None) -> tuple[list[int], list[int]]:
         """The packed frames in pieces of one sample each, of ``most`` frames at most.
@@ -109,6 +117,8 @@ def weighted_sum(pieces: Sequence[Tensor], weights: Tensor, owners: Sequence[int
         (B, C, H, W) in float32 or better, zeros for a sample without frames.
     """
     channels, *size = pieces[0].shape[1:]
+    if exporting():
+        return _sum_of_all(pieces[0], weights, samples)
     weights = weights.repeat_interleave(channels // weights.shape[1], 1).contiguous(memory_format=torch.channels_last)
     sums: list[Tensor | None] = [None] * samples
     for some, weight, owner in zip(pieces, weights.split([len(x) for x in pieces]), owners, strict=True):
@@ -118,3 +128,10 @@ def weighted_sum(pieces: Sequence[Tensor], weights: Tensor, owners: Sequence[int
             before, part = sums[owner], rows.sum(0).view(*size, channels).permute(2, 0, 1)
             sums[owner] = part if before is None else before + part
     return torch.stack([weights.new_zeros(channels, *size) if x is None else x for x in sums])
+
+
+def _sum_of_all(x: Tensor, weights: Tensor, samples: int) -> Tensor:
+    """The same of all frames (B T, C, H, W), where the weights (B T, G, h, w) of those that are not valid are 0."""
+    weights = weights.repeat_interleave(x.shape[1] // weights.shape[1], 1)
+    weights = F.interpolate(weights, x.shape[2:], mode="bilinear", align_corners=False)
+    return (x * weights).unflatten(0, (samples, -1)).sum(1)

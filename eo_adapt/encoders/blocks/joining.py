@@ -47,7 +47,7 @@ class Join(nn.Module):
         return joined
 
     def _filled(self, part: Tensor | None, token: Tensor, present: Tensor, grid: tuple[int, ...]) -> Tensor:
-        shape = (len(present), len(token), *grid)
+        shape = (present.shape[0], len(token), *grid)
         blank = token.view(1, -1, *[1] * len(grid)).expand(shape)
         if part is None:
             return blank

@@ -84,7 +84,7 @@ class LTAEMaps(nn.Module):
             The aggregated map (B, D, h, w), and the weights (B, T, heads, h, w), after dropout: over dates they sum to
             1, or are all 0 where nothing is ever seen.
         """
-        batch, (height, width) = len(x), x.shape[3:]
+        batch, (height, width) = x.shape[0], x.shape[3:]
         rows, shown = x.permute(0, 3, 4, 1, 2).flatten(0, 2), seen.permute(0, 2, 3, 1).flatten(0, 2)
         with torch.autocast(x.device.type, enabled=False):
             rows = self.embed(self.norm(rows, shown)).unflatten(0, (batch, height * width))

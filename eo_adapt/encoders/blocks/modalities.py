@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...types import Inputs, Observation
 from .masked import clean, valid_dates
+from .static import exporting
 from .tempcnn import resample
 
 ATTRIBUTES = "attributes"  # the input that holds geometric features (B, A) of the parcels
@@ -24,7 +25,7 @@ def has_any(look: Observation) -> Tensor:
     valid, pixels = look.valid, look.valid_pixels
     if valid is None:
         if pixels is None:
-            return torch.ones(len(look.values), dtype=torch.bool, device=look.values.device)
+            return torch.ones(look.values.shape[0], dtype=torch.bool, device=look.values.device)
         return pixels.flatten(1).any(1)
     return (valid if pixels is None else valid & pixels.flatten(2).any(-1)).any(1)
 
@@ -76,19 +77,20 @@ def common_dates(looks: Mapping[str, Observation]) -> Observation:
         looks: Modality -> series (B, T_m, C_m) with days and masks; their order is that of preference.
 
     Returns:
-        An observation without bands (B, T, 0), T the longest of all.
+        An observation without bands (B, T, 0), T the longest of all; longer while a network is exported.
     """
-    size = max(look.values.shape[1] for look in looks.values())
+    sizes = [look.values.shape[1] for look in looks.values()]
+    size = sum(sizes) if exporting() else max(sizes)  # symbols cannot be compared; more padding changes nothing
 
     def padded(x: Tensor) -> Tensor:
-        return torch.cat([x, x.new_zeros(len(x), size - x.shape[1])], 1)
+        return x if len(sizes) == 1 else torch.cat([x, x.new_zeros(x.shape[0], size - x.shape[1])], 1)
 
     valid = torch.stack([padded(_masks(look)) for look in looks.values()], 1)
     days = torch.stack([padded(_days(look)) for look in looks.values()], 1)
     first = valid.any(2).int().argmax(1)  # of several, the first
     heat = [look.gdd for look in looks.values()]
     gdd = torch.stack([padded(x) for x in heat if x is not None], 1) if all(x is not None for x in heat) else None
-    at = torch.arange(len(first), device=first.device)
+    at = torch.arange(first.shape[0], device=first.device)
     picked = valid[at, first]
     return Observation(
         days.new_zeros(*picked.shape, 0), days[at, first], picked, gdd=None if gdd is None else gdd[at, first]
@@ -119,14 +121,14 @@ def frames_at(look: Observation, days: Tensor, reach: float) -> tuple[Tensor, Te
     Returns:
         Values (B, G, C, H, W), and (B, G, H, W) bool: which of them rest on data.
     """
-    batch, bands, (height, width) = len(look.values), look.values.shape[2], look.values.shape[3:]
+    batch, bands, (height, width) = look.values.shape[0], look.values.shape[2], look.values.shape[3:]
     if look.valid_pixels is None:
         folded = Observation(look.values.flatten(2), look.days, look.valid)
         values, seen = at_dates(folded, days, reach)
         return values.unflatten(2, (bands, height, width)), seen[..., None, None].expand(*seen.shape, height, width)
     shown = (_masks(look)[..., None, None] & look.valid_pixels).permute(0, 2, 3, 1).flatten(0, 2)
     rows = look.values.permute(0, 3, 4, 1, 2).flatten(0, 2)
-    own, there = (x.repeat_interleave(height * width, 0) for x in (_days(look), days))
+    own, there = (x[:, None].expand(-1, height * width, -1).flatten(0, 1) for x in (_days(look), days))
     values, seen = at_dates(Observation(rows, own, shown), there, reach)
     values, seen = (x.unflatten(0, (batch, height, width)) for x in (values, seen))
     return values.permute(0, 3, 4, 1, 2), seen.permute(0, 3, 1, 2)

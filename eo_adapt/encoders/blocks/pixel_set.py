@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ...types import Observation
-from .masked import lift, valid_dates
+from .masked import keep, lift, valid_dates
 from .norm import SafeBatchNorm1d, dense
 from .stages import Spatial, pixel_sets
+from .static import exporting
 
 EPS = 1e-10  # added to the variance: keeps the gradient of the root finite, also in half precision
 
@@ -20,7 +21,7 @@ def mean_std(x: Tensor, pixels: Tensor) -> Tensor:
 
     Args:
         x: (N, S, W) features, finite everywhere.
-        pixels: (N, S) bool, at least one True a row.
+        pixels: (N, S) bool; a row without any True gives no meaningful numbers, but finite ones.
 
     Returns:
         (N, 2 W): means, then standard deviations.
@@ -60,6 +61,8 @@ class PixelSetEncoder(Spatial):
         """(B, T, C, S) or (B, T, C), and attributes (B, A), -> (B, T, out), zeros on invalid dates."""
         dates = valid_dates(observation)
         values, pixels = pixel_sets(observation)
+        if exporting():
+            return self._of_all(values, pixels, dates, attributes)
         pixels = pixels[dates]
         shown: Tensor = self.pixel(values[dates][pixels])
         sets = shown.new_zeros(*pixels.shape, shown.shape[-1])
@@ -72,6 +75,17 @@ class PixelSetEncoder(Spatial):
         every = code.new_zeros(*dates.shape, self.out)
         every[dates] = code
         return every
+
+    def _of_all(self, values: Tensor, pixels: Tensor, dates: Tensor, attributes: Tensor | None) -> Tensor:
+        """The same from all pixels of all dates; those that are masked are hidden after each layer."""
+        batch, times, size, _ = values.shape
+        sets = self.pixel(values.flatten(0, 2)).unflatten(0, (batch * times, size))
+        pooled = mean_std(sets, pixels.flatten(0, 1))
+        if self.attributes:
+            shape = self._checked(attributes, batch).to(pooled)
+            pooled = torch.cat([pooled, shape[:, None].expand(-1, times, -1).flatten(0, 1)], -1)
+        code: Tensor = self.date(pooled).unflatten(0, (batch, times))
+        return keep(code, dates)
 
     def _checked(self, attributes: Tensor | None, samples: int) -> Tensor:
         if attributes is None or attributes.shape != (samples, self.attributes):

@@ -109,12 +109,13 @@ def one_grid(scheme: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, .
         ValueError: If they differ.
     """
     grids = {name: shape[3:] for name, shape in shapes.items() if len(shape) == 5}
-    if len(set(grids.values())) > 1:
+    first = next(iter(grids.values()), ())
+    if any(grid != first for grid in grids.values()):  # no set: while a network is exported, sides are symbols
         raise ValueError(
             f"{scheme} fusion joins image series pixel by pixel, so they must be of one size; rows and columns are "
             f"{grids}: set encoder.scheme=late, or prepare the data on one grid"
         )
-    return next(iter(grids.values()), ())
+    return first
 
 
 class Mid(Scheme):
