@@ -205,6 +205,8 @@ def card_of(config: Config, data: DomainDataModule) -> dict[str, Any]:
         "sensors": dict(data.sensors),
         "imagery": {sensor: plain(asdict(data.store.sensors[sensor])) for sensor in data.bands},
         "gsd": pixel_sizes(data),
+        "pixel_sets": pixel_sets(data),
+        "colours": published_colours(data),
         "labelled": [d.domain.name for d in data.labelled],
         "unlabelled": [d.domain.name for d in data.unlabelled],
         "config": plain(config),
@@ -223,6 +225,25 @@ def pixel_sizes(data: DomainDataModule) -> dict[str, float]:
             own = np.array([store.size(row, name)[0] for row in rows])
             found[name] = float(np.median(lead * store.sizes[rows, 0] / own))
     return found
+
+
+def pixel_sets(data: DomainDataModule) -> dict[str, bool]:
+    """Sensor -> whether its parcels are sets of pixels; images have no entry."""
+    if isinstance(data.store, SceneStore):
+        return {}
+    kept = data.store.arrays
+    return {name: kept[name].is_pixel_set for name in data.bands if name in kept}
+
+
+def published_colours(data: DomainDataModule) -> dict[str, str]:
+    """Class -> ``#rrggbb`` where the publisher has one, also that of the first class joined; parcels have none."""
+    if not isinstance(data.store, SceneStore):
+        return {}
+    own = dict(data.store.classes.colours)
+    for old, new in getattr(data, "names", {}).items():
+        if old in own:
+            own.setdefault(new, own[old])
+    return {name: own[name] for name in data.legend.names if name in own}
 
 
 def plain(node: Any) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,13 +118,17 @@ def load_run(run: Path | str, checkpoint: str = "best") -> Trained:
         there = sorted(p.name for p in path.parent.glob("*.ckpt"))
         hint = f"there are {there}" if there else "give the folder that training printed"
         raise FileNotFoundError(f"no checkpoint {path}; {hint}")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _read(path)
     card = state["card"]
     if missing := sorted({"sensors", "imagery", "labelled", "unlabelled", "maps"} - set(card)):
         raise ValueError(f"{path} is of an older version and does not say its {missing}: train again")
     model, alignment = _built(card)
     parts = nn.ModuleDict({"model": model, "alignment": alignment})
-    parts.load_state_dict({k: v for k, v in state["state_dict"].items() if k.startswith(("model.", "alignment."))})
+    weights = {k: v for k, v in state["state_dict"].items() if k.startswith(("model.", "alignment."))}
+    try:
+        parts.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} holds other weights than its card describes (bands, classes?): {error}") from error
     parts.eval()
     report = folder / "report.json"
     facts = json.loads(report.read_text()) if report.is_file() else {}
@@ -132,6 +137,24 @@ def load_run(run: Path | str, checkpoint: str = "best") -> Trained:
         model.head.min_confidence = facts.get("min_confidence", model.head.min_confidence)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Trained(model, alignment, card, (*card["labelled"], *card["unlabelled"]), float(scale), digest)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint's contents; nothing in it is run.
+
+    Raises:
+        ValueError: If it holds more than weights and plain types, or no checkpoint at all.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, or holds more than weights and plain types; it is not opened, for a pickle can run "
+            "code. Take checkpoints/ of a run of eo_adapt, or train again"
+        ) from error
+    if not isinstance(state, dict) or not {"card", "state_dict"} <= set(state):
+        raise ValueError(f"{path} is no checkpoint of eo_adapt: it does not say what it was trained on")
+    return state
 
 
 def _built(card: Mapping[str, Any]) -> tuple[Model, Alignment]:
