@@ -41,7 +41,7 @@ def item_of(
         "geometry": None,
         "properties": properties_of(about, licence, parameters, when),
         "links": [],
-        "assets": {form: _asset(form, facts) for form, facts in files.items()},
+        "assets": {form: _asset(form, facts, about) for form, facts in files.items()},
     }
 
 
@@ -143,15 +143,15 @@ def _output(name: str, layout: Layout, about: Mapping[str, Any], kind: str) -> d
     }
 
 
-def _asset(form: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _asset(form: str, facts: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     kind, media, what = ARTIFACTS[form]
-    roles = ["mlm:model", "mlm:weights", "data"]
     return {
         "href": facts["href"],
         "type": media,
         "title": what,
-        "roles": roles,
+        "roles": ["mlm:model", "mlm:weights", "data"],
         "mlm:artifact_type": kind,
+        "bands": [{"name": _band(s, band)} for s, bands in about["bands"].items() for band in bands],
         "file:size": facts["size"],
         "file:checksum": "1220" + facts["sha256"],  # multihash: sha2-256, 32 bytes
     }

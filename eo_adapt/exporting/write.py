@@ -155,11 +155,13 @@ def refuse(failures: Mapping[str, str], formats: Sequence[str]) -> None:
     """Raises ExportError if a format failed, naming those that work."""
     if not failures:
         return
-    works = [form for form in formats if form not in failures] or ["safetensors"]
+    works = [form for form in formats if form not in failures]
+    if not works and "safetensors" not in failures:
+        works = ["safetensors"]
     reasons = "; ".join(f"{form}: {why}" for form, why in failures.items())
     raise ExportError(
-        f"this network cannot be written as {list(failures)} ({reasons}). What works: formats=[{','.join(works)}]; "
-        "nothing was written"
+        f"this network cannot be written as {list(failures)} ({reasons}). What works: "
+        f"{f'formats=[{chr(44).join(works)}]' if works else 'none of those asked for'}; nothing was written"
     )
 
 
