@@ -153,6 +153,8 @@ def layout_of(encoder: Encoder, pixel_sets: Mapping[str, bool]) -> Layout:
     """
     joined = Early | MidMaps
     shared = isinstance(encoder, Fusion) and isinstance(encoder.scheme, joined)
+    if isinstance(encoder, Fusion) and isinstance(encoder.scheme, Early):
+        pixel_sets = dict.fromkeys(encoder.modalities, False)  # bands side by side: one series each
     entries: list[Entry] = []
     axes = {BATCH: Axis(BATCH, EXAMPLE[BATCH])}
     for sensor in sensors_of(encoder):
