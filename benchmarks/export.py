@@ -49,6 +49,7 @@ def cases() -> Iterator[tuple[str, Case]]:
         head = "decision" if scheme == "decision" else "classify"
         yield f"parcel fusion, {scheme}", ("parcel_fusion", {"scheme": scheme}, head, {}, TWO)
     yield "utae", ("utae", SMALL, "dense", {}, S2)
+    yield "utae, paps", ("utae", SMALL, "paps", {}, S2)
     yield "tsvit", ("tsvit", {"width": 32, "tokens": 3, "size": 8}, "dense", {}, S2)
     yield "unet3d", ("unet3d", {"widths": [8, 16]}, "dense", {}, S2)
     for scheme in ("early", "mid", "late", "added", "decision"):
@@ -86,7 +87,7 @@ def made(case: Case) -> tuple[PlainNetwork, Layout, dict[str, int]]:
 
 
 def about_of(layout: Layout) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys(("bands", "units", "statistics", "legend"), {})
+    empty: dict[str, Any] = {key: {} for key in ("bands", "units", "statistics", "legend")}
     return {"format": FORMAT, "domain": "a", "maps": False, "temperature": 1.0, **empty, **layout.to_dict()}
 
 

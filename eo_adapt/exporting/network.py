@@ -16,6 +16,7 @@ from ..align.label_shift import Shifted
 from ..data.legend import Legend
 from ..encoders.base import Encoder
 from ..heads.modalities import Auxiliary
+from ..heads.paps import PaPs
 from ..model import Model, Normalise
 from ..registry import instantiate
 from ..trained import Trained, load_run, unpretrained
@@ -62,8 +63,10 @@ def model_of(network: nn.Module) -> Model:
 
 
 def slim(network: nn.Module) -> nn.Module:
-    """The same network without parts that only training uses: the heads of single modalities."""
+    """The same network without what gives no logits: heads of single modalities, and points of single parcels."""
     model = model_of(network)
+    if isinstance(model.head, PaPs):
+        model.head = model.head.inner
     if isinstance(model.head, Auxiliary):
         model.head = model.head.fused
     model.give_branches = False
