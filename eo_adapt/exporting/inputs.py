@@ -202,12 +202,13 @@ def _axes(own: Encoder, sensor: str, place: str, pixel_sets: Mapping[str, bool])
     if isinstance(own, SeriesEncoder):
         least = -(-own.least // own.step) * own.step
         size = max(least, 2 * own.step, 4)
-        return [*dates, *(Axis(f"{place}.{n}", s, own.step, least) for n, s in (("height", size), ("width", size)))]
+        sides = (("height", size), ("width", size + own.step))  # not square: torch.export would take them for one
+        return [*dates, *(Axis(f"{place}.{n}", s, own.step, least) for n, s in sides)]
     if 0 in own.strides:  # parcels
         sets = pixel_sets.get(sensor, any(isinstance(m, PixelSetEncoder) for m in own.modules()))
         return [*dates, Axis(f"{sensor}.pixels", EXAMPLE["pixels"])] if sets else dates
     step = max(own.strides)
-    return [Axis(f"{place}.{n}", 2 * step, step, step) for n in ("height", "width")]
+    return [Axis(f"{place}.{n}", s * step, step, step) for n, s in (("height", 2), ("width", 3))]
 
 
 def _entries(own: Encoder, sensor: str, place: str, axes: Mapping[str, Axis], dates: set[str]) -> list[Entry]:

@@ -78,8 +78,8 @@ def export_run(
                     write(form, path, about, network, programs, layout)
                     checks[form] = difference(path, network, layout, one.card["sensors"])
                 except Exception as error:  # the exporters raise whatever they like
-                    failures[form] = _first_line(error)
-        refuse(failures, formats)
+                    failures[form] = first_line(error)
+        refuse(failures, formats, layout)
         files = {form: facts_of(folder / f"network{SUFFIXES[form]}") for form in formats}
         when = datetime.fromtimestamp((run / "checkpoints" / f"{checkpoint}.ckpt").stat().st_mtime, UTC)
         parameters = sum(p.numel() for p in network.parameters())
@@ -127,7 +127,7 @@ def traced(
         try:
             return trace(network, one, bands), one, {}
         except Exception as error:  # torch.export raises whatever the network's code raises
-            why = why or _first_line(error)
+            why = why or first_line(error)
     return None, layout, dict.fromkeys(wanted, why)
 
 
@@ -151,17 +151,19 @@ def difference(path: Path, network: PlainNetwork, layout: Layout, bands: Mapping
     return worst
 
 
-def refuse(failures: Mapping[str, str], formats: Sequence[str]) -> None:
+def refuse(failures: Mapping[str, str], formats: Sequence[str], layout: Layout) -> None:
     """Raises ExportError if a format failed, naming those that work."""
     if not failures:
         return
     works = [form for form in formats if form not in failures]
     if not works and "safetensors" not in failures:
         works = ["safetensors"]
+    free = any(name.endswith(".height") and axis.dynamic for name, axis in layout.axes.items())
+    hint = " Some networks can be written for images of one size: size=[512,512]." if free else ""
     reasons = "; ".join(f"{form}: {why}" for form, why in failures.items())
     raise ExportError(
         f"this network cannot be written as {list(failures)} ({reasons}). What works: "
-        f"{f'formats=[{chr(44).join(works)}]' if works else 'none of those asked for'}; nothing was written"
+        f"{f'formats=[{chr(44).join(works)}]' if works else 'none of those asked for'}; nothing was written.{hint}"
     )
 
 
@@ -194,5 +196,8 @@ def place(folder: Path, target: Path) -> None:
         os.replace(folder, target)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Of what went wrong first: the exporters wrap it several times over."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()[:300]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..encoders.base import Encoder
+from ..encoders.blocks.static import same_size
 from ..types import Batch, Features, Panoptic
 
 
@@ -85,6 +86,6 @@ class PanopticHead(Head):
 
 def at_size(logits: Tensor, size: tuple[int, int] | None) -> Tensor:
     """Maps of logits (B, K, H', W') at the size (H, W), bilinear, pixel centres in place; anything else as it is."""
-    if size is None or logits.ndim < 4 or tuple(logits.shape[2:]) == tuple(size):
+    if size is None or logits.ndim < 4 or same_size(logits.shape[2:], size):
         return logits
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .static import same_size
+
 
 class Join(nn.Module):
     """One level: concatenation and a projection; what a sample lacks is filled by a learned token.
@@ -80,6 +82,6 @@ class Cross(nn.Module):
 
 def resized(x: Tensor, grid: tuple[int, ...]) -> Tensor:
     """Maps on another grid of the same extent, bilinear, pixel centres in place; vectors, grid (), as they are."""
-    if not grid or tuple(x.shape[2:]) == tuple(grid):
+    if not grid or same_size(x.shape[2:], grid):
         return x
     return F.interpolate(x, tuple(grid), mode="bilinear", align_corners=False)

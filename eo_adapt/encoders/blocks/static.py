@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,3 +20,12 @@ def exporting() -> bool:
 def rows_or_zeros(x: Tensor, kept: Tensor) -> Tensor:
     """The same x (B, ...) with zeros in the rows where kept (B,) is False."""
     return x.where(kept.view(-1, *[1] * (x.ndim - 1)), 0.0)
+
+
+def same_size(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two sizes are equal; of symbols, whether they always are, so that no graph is tied to an accident."""
+    if not exporting():
+        return tuple(one) == tuple(other)
+    from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+    return len(one) == len(other) and all(statically_known_true(a == b) for a, b in zip(one, other, strict=True))
