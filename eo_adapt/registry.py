@@ -162,8 +162,9 @@ def expand(overrides: list[str]) -> list[str]:
     """What people type -> what hydra takes.
 
     ``method=[csn,coral]`` becomes a stack of the two, each under ``method.parts.<name>`` and with its own options;
-    ``data.bands.s2=[B04,B08]``, ``data.join.cereals=[wheat,rye]`` and ``method.weights.coral=0.5`` may name keys that
-    the yaml does not have. ``weights.coral=0.5`` and ``ramps.dann=sigmoid`` are short for those of the method.
+    ``data.bands.s2=[B04,B08]``, ``data.join.cereals=[wheat,rye]``, ``input.s2=<path>`` and ``method.weights.coral=0.5``
+    may name keys that the yaml does not have. ``weights.coral=0.5`` and ``ramps.dann=sigmoid`` are short for those of
+    the method.
     """
     out = []
     for override in overrides:
@@ -171,7 +172,10 @@ def expand(overrides: list[str]) -> list[str]:
         if match is None:
             # Mappings whose keys only the data know: hydra wants to be told that new keys are meant.
             override = re.sub(r"^(weights|ramps)\.", r"method.\1.", override)
-            free = re.match(r"data\.(join|bands)\b|method\.(parts\.\w+\.)?(weights|ramps|priors)\.", override)
+            override = _quoted(override)
+            free = re.match(
+                r"(data\.(join|bands)\b|(input|bands)\.)|method\.(parts\.\w+\.)?(weights|ramps|priors)\.", override
+            )
             out.append(f"++{override}" if free else override)
             continue
         parts = [name.strip() for name in match[1].split(",") if name.strip()]
@@ -179,6 +183,15 @@ def expand(overrides: list[str]) -> list[str]:
             path_of("method", name)
         out += ["method=stack", *(f"+method@method.parts.{name}={name}" for name in parts)]
     return out
+
+
+def _quoted(override: str) -> str:
+    """Paths of ``predict`` in quotes where they hold what hydra reads otherwise: ``input.s2=s2/{date}.tif``."""
+    match = re.fullmatch(r"((?:run|input|output|raw)(?:\.\w+)*)=([^\[{\"'].*)", override)
+    if match is None or not re.search(r"[{}()\[\],=:\s]", match[2]):
+        return override
+    escaped = match[2].replace('"', '\\"')
+    return f'{match[1]}="{escaped}"'
 
 
 def config(*overrides: str, name: str = "train") -> DictConfig:

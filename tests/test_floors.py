@@ -22,9 +22,10 @@ FLOORS = {
     "registry": 4, "signature": 4, "cli": 4, "assemble": 4, "trained": 4,
     "train": 4, "evaluate": 4, "candidates": 4, "benchmark": 4, "benchmarking": 4, "prepare": 4, "list": 4, "doctor": 4,
     "diagnose": 4, "tuning": 4, "robustness": 4, "export": 4, "exporting": 4,
+    "mapping": 4, "predict": 4,
 }  # fmt: skip
 APART = ({"encoders", "heads"}, {"data"})  # same floor, never import each other
-HYDRA_ONLY = {"registry", "signature", "cli", "train", "evaluate", "prepare", "benchmark", "diagnose", "export"}
+HYDRA_ONLY = {"registry", "signature", "cli", "train", "evaluate", "prepare", "benchmark", "diagnose", "export", "predict"}
 
 
 def room(path: Path) -> str:

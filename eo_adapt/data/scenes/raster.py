@@ -119,25 +119,32 @@ def read_image(
     Raises:
         TileError: If the file cannot be read.
     """
-    numbers = list(raster.bands or range(1, len(imagery.bands) + 1))
     with opened(root / raster.path) as file:
-        cut = cut_of(raster.window, part)
-        nodata = file.nodata if imagery.nodata is None else imagery.nodata
-        # Which bands are wanted must not change which pixels are empty.
-        needed = list(wanted) if nodata is None and "int" in file.dtypes[0] else list(range(len(numbers)))
-        values = file.read([numbers[i] for i in needed], window=cut)
-        if less := [(place, imagery.minus[i]) for place, i in enumerate(needed) if imagery.minus and imagery.minus[i]]:
-            places, others = zip(*less, strict=True)
-            taken = file.read(list(others), window=cut)
-            seen = seen_in(np.concatenate([values, taken]), nodata)
-            values[list(places)] -= taken
-        else:
-            seen = seen_in(values, nodata)
-        values = values[[needed.index(i) for i in wanted]]
-        flags = {flag.name for flag in file.mask_flag_enums[0]}
-        alpha = {number for number, kind in enumerate(file.colorinterp, start=1) if kind.name == "alpha"}
-        if flags & {"per_dataset", "alpha"} and not alpha & set(numbers):
-            seen &= file.dataset_mask(window=cut) > 0
+        return read_open(file, raster, imagery, wanted, part)
+
+
+def read_open(
+    file: DatasetReader, raster: Raster, imagery: Imagery, wanted: Sequence[int], part: Window | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a file that is open already."""
+    numbers = list(raster.bands or range(1, len(imagery.bands) + 1))
+    cut = cut_of(raster.window, part)
+    nodata = file.nodata if imagery.nodata is None else imagery.nodata
+    # Which bands are wanted must not change which pixels are empty.
+    needed = list(wanted) if nodata is None and "int" in file.dtypes[0] else list(range(len(numbers)))
+    values = file.read([numbers[i] for i in needed], window=cut)
+    if less := [(place, imagery.minus[i]) for place, i in enumerate(needed) if imagery.minus and imagery.minus[i]]:
+        places, others = zip(*less, strict=True)
+        taken = file.read(list(others), window=cut)
+        seen = seen_in(np.concatenate([values, taken]), nodata)
+        values[list(places)] -= taken
+    else:
+        seen = seen_in(values, nodata)
+    values = values[[needed.index(i) for i in wanted]]
+    flags = {flag.name for flag in file.mask_flag_enums[0]}
+    alpha = {number for number, kind in enumerate(file.colorinterp, start=1) if kind.name == "alpha"}
+    if flags & {"per_dataset", "alpha"} and not alpha & set(numbers):
+        seen &= file.dataset_mask(window=cut) > 0
     return values, seen
 
 

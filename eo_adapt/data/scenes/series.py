@@ -57,11 +57,15 @@ def read_hidden(root: Path, series: Series, rule: Hidden, part: Window | None = 
     """(T, H, W) bool, True where a mask hides the pixel, in the order of the dates."""
     order = np.argsort(series.dates, kind="stable")
     cut = cut_of(series.window, part)
-    mask = _read(root, series.masks, series.mask_key, len(order), range(rule.bands), cut)[order]
-    hides = np.zeros(mask[:, 0].shape, bool)
+    return hides(_read(root, series.masks, series.mask_key, len(order), range(rule.bands), cut)[order], rule)
+
+
+def hides(mask: np.ndarray, rule: Hidden) -> np.ndarray:
+    """(T, H, W) bool, True where a mask (T, bands, H, W) hides the pixel."""
+    found = np.zeros(mask[:, 0].shape, bool)
     for band, least, listed in zip(mask.swapaxes(0, 1), rule.least, rule.values, strict=True):
-        hides |= np.isin(band, listed) | (band >= least if least is not None else False)
-    return hides
+        found |= np.isin(band, listed) | (band >= least if least is not None else False)
+    return found
 
 
 def days_of(dates: Sequence[str], year: int) -> np.ndarray:

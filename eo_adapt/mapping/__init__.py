@@ -1,0 +1,1 @@
+"""Maps of scenes and tables of parcels from a trained network. Import from the modules inside."""

@@ -1,0 +1,128 @@
+"""What makes maps: a network for one domain and what must be known of it to feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data.legend import Legend
+from ..data.scenes.labels import joined_names
+from ..report.look import FILLS
+from ..report.pictures import MORE
+from ..trained import Trained, load_run
+from ..types import Inputs
+from .answer import Network
+
+Loads = Callable[[torch.device], Network]
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """A network that can be loaded anywhere: in this process, or in a worker's.
+
+    Attributes:
+        loads: Device -> network (inputs in physical units -> logits), in eval mode. Can be pickled.
+        card: Bands, units, statistics, imagery, gsd and legend, as a checkpoint has them.
+        domain: Whose network it is.
+        digest: sha256 of the checkpoint.
+        temperature: What logits are divided by before the softmax.
+        origin: Run directory, or where else it is from.
+    """
+
+    loads: Loads
+    card: Mapping[str, Any]
+    domain: str
+    digest: str
+    temperature: float = 1.0
+    origin: str = ""
+
+    @property
+    def legend(self) -> Legend:
+        """The classes, in the order of the logits."""
+        return Legend.from_dict(self.card["legend"])
+
+    @property
+    def series(self) -> bool:
+        """Whether the leading sensor is a series."""
+        return bool(self.card["imagery"][next(iter(self.card["bands"]))]["kind"] == "series")
+
+
+def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best") -> Mapper:
+    """The network of a run for one of its domains.
+
+    Args:
+        run: The run directory.
+        domain: Whose; None = that of the only target, or of the only domain there is.
+        checkpoint: ``best`` or ``last``.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        LookupError: If there is no such domain, or several to choose from.
+        ValueError: If it labels parcels, not pixels.
+    """
+    trained = load_run(run, checkpoint)
+    number = trained.number(domain)
+    if not trained.maps:
+        raise ValueError(
+            f"the run {run} labels parcels: give input= a store of parcels, and output= a .parquet or .gpkg"
+        )
+    loads = partial(_network, str(run), checkpoint, number)
+    return Mapper(loads, trained.card, trained.domains[number], trained.digest, trained.temperature, str(run))
+
+
+def _network(run: str, checkpoint: str, number: int, device: torch.device) -> Network:
+    trained = load_run(run, checkpoint)
+    refuse_learning(trained)
+    trained.to(device)
+    if device.type == "cuda":
+        trained.model.to(memory_format=torch.channels_last)
+    return partial(trained.logits, domain=number)
+
+
+def refuse_learning(trained: Trained) -> None:
+    """Refuse a method that learns while it predicts: its map would depend on the order of the windows.
+
+    Raises:
+        ValueError: Saying how to go on.
+    """
+    if trained.alignment.learns_at_test:
+        raise ValueError(
+            f"{type(trained.alignment).__name__} learns while it predicts, so that a map would depend on the order of "
+            "its windows; set adapt=tent: it learns from windows of the scene first, then maps all of it alike"
+        )
+
+
+def plain(network: nn.Module, device: torch.device) -> Network:
+    """A network that returns (features, logits) -> one that returns logits, without gradients."""
+    network.to(device).eval()
+
+    def said(inputs: Inputs) -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = network(inputs)[1]
+        return found
+
+    return said
+
+
+def colours_of(card: Mapping[str, Any]) -> list[str]:
+    """``#rrggbb`` of each class: the publisher's where the recipe has them, else a palette that all can tell apart."""
+    from ..data.recipe import Recipe, make
+
+    own: dict[str, str] = {}
+    data = card["config"].get("data", {}) if "config" in card else {}
+    try:
+        classes = make(Recipe.load(data["recipe"]).reader).classes
+        own = dict(classes.colours)
+        for old, new in joined_names(classes, data.get("join") or {}).items():
+            if old in own:
+                own.setdefault(new, own[old])
+    except (LookupError, ValueError, TypeError, AttributeError, OSError):
+        pass  # a recipe that is not here any more: colours are no reason to fail
+    free = (c for c in (*FILLS, *MORE) if c not in own.values())
+    return [own.get(name) or next(free, "#444444") for name in card["legend"]["names"]]

@@ -1,0 +1,271 @@
+"""A scene -> a map: files checked, windows mapped, bands kept, Cloud-Optimised GeoTIFFs written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.scenes.arrays import TileError
+from ..rundir import version
+from .answer import Answer, Precision
+from .blocks import SCHEDULERS, Job, run_blocks
+from .cog import Layer, publish, write_cog
+from .looks import entries
+from .mapper import Mapper, colours_of, of_run
+from .paint import NODATA, layers_of
+from .scene import Scene, open_scene
+from .windows import Windows
+from .work import Work, held
+
+TILE, SERIES_TILE = 512, 128  # pixels
+BATCH = {"cuda": 16}  # windows at once; 4 elsewhere
+SHARE = 8  # of a tile, one part overlaps
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a scene is mapped.
+
+    Attributes:
+        tile: Side of a window, pixels; 0 = 512, of series 128.
+        overlap: Pixels that neighbours share; None = an eighth of a window.
+        batch: Windows at once; 0 = 16 on GPUs, else 4.
+        probabilities: Whether to write those of all classes, too.
+        entropy: Whether to write the entropy, too, as a share of that of equal probabilities.
+        tta: Views of each window: ``none``, ``flips``, ``d4``.
+        scales: Magnifications of each window.
+        precision: ``auto`` (bf16 on GPUs), ``fp32``, ``bf16``.
+        device: ``auto``, ``cpu``, ``cuda``, or several such as ``cuda:0,cuda:1`` for several workers.
+        readers: Threads that read.
+        resample: How to bring files onto the grid that fits; "" = refuse those that do not.
+        year: Of the labels, for series; 0 = the year of most dates.
+        bands: Names of the files' bands; () = as the files say.
+        adapt: ``none``, ``tent``, ``adabn``, ``label_shift``: what is learnt from the scene before it is mapped.
+        adapt_windows: Windows that it is learnt from, spread over the scene.
+        scheduler: ``none`` = in this process; ``threads``, ``processes`` or the address of a Dask scheduler.
+        workers: Of this machine, for Dask.
+        overwrite: Whether a map that is there may be replaced.
+    """
+
+    tile: int = 0
+    overlap: int | None = None
+    batch: int = 0
+    probabilities: bool = False
+    entropy: bool = False
+    tta: str = "none"
+    scales: Sequence[float] = (1.0,)
+    precision: Precision = "auto"
+    device: str = "auto"
+    readers: int = 2
+    resample: str = ""
+    year: int = 0
+    bands: Any = ()
+    adapt: str = "none"
+    adapt_windows: int = 64
+    scheduler: str = "none"
+    workers: int = 2
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tile < 0 or self.batch < 0 or self.readers < 1 or self.workers < 1 or self.adapt_windows < 1:
+            raise ValueError(
+                "tile and batch are at least 0 (0 = chosen), readers, workers and adapt_windows at least 1; got "
+                f"tile={self.tile}, batch={self.batch}, readers={self.readers}, workers={self.workers}, "
+                f"adapt_windows={self.adapt_windows}"
+            )
+        if self.scheduler not in SCHEDULERS and "://" not in self.scheduler:
+            raise ValueError(
+                f"scheduler is one of {list(SCHEDULERS)} or an address such as tcp://host:8786; got {self.scheduler!r}"
+            )
+        Answer(lambda inputs: torch.zeros(0), 1.0, self.tta, self.scales, self.precision)  # says what is wrong
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where networks run; ``auto`` is a GPU where there is one."""
+        if self.device == "auto":
+            return ("cuda" if torch.cuda.is_available() else "cpu",)
+        return tuple(part.strip() for part in self.device.split(","))
+
+
+def map_scene(
+    run: Mapper | Path | str,
+    given: Any,
+    output: Path | str,
+    settings: Settings | None = None,
+    domain: str | None = None,
+    command: str = "",
+    told: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Map one scene.
+
+    Args:
+        run: A run directory, or what :func:`.mapper.of_run` made of one.
+        given: A file, or sensor -> file, pattern with ``{date}``, or mapping (:class:`.looks.Entry`).
+        output: The class map, ``<name>.tif``; probabilities and entropy get ``_probabilities`` and ``_entropy``.
+        settings: How.
+        domain: Whose network, of a run directory.
+        command: What to write into the files as their origin.
+        told: Called with lines on the progress.
+
+    Returns:
+        Facts: files, seconds, megapixels, pixels of each class, pixels seen.
+
+    Raises:
+        FileExistsError: If the map is there and may not be replaced.
+        ValueError: If files, checkpoint and settings do not fit; nothing is written.
+        OSError: If the disk is full or nothing may be written there; no file gets its final name.
+    """
+    settings, output = settings or Settings(), Path(output)
+    mapper = run if isinstance(run, Mapper) else of_run(run, domain)
+    try:
+        return _map(mapper, given, output, settings, command, told)
+    except TileError as error:  # that images may be skipped is said to those who prepare a store
+        raise TileError(str(error).partition(", or set data.on_corrupt")[0]) from error
+
+
+def _map(
+    mapper: Mapper, given: Any, output: Path, settings: Settings, command: str, told: Callable[[str], None]
+) -> dict[str, Any]:
+    files = _files(output, settings)
+    sensors = _sensors(mapper)
+    scene = open_scene(entries(given, sensors, settings.bands), mapper.card, settings.resample, settings.year)
+    windows = _windows(scene, mapper, settings)
+    layers = layers_of(len(mapper.legend), settings.probabilities, settings.entropy)
+    work = Work(output.with_name(f".{output.name}.part"), *_size(scene), layers, windows.bands)
+    began = time.monotonic()
+    with held(work.folder):
+        if not settings.overwrite and files["classes"].exists():
+            raise FileExistsError(
+                f"{files['classes']} is there already; overwrite=true replaces it once the new one is whole"
+            )
+        work.begin(_plan(mapper, scene, windows, settings), settings.overwrite)
+        job = _job(mapper, scene, windows, work, settings)
+        before = int(work.done().sum())
+        _compute(job, settings, told)
+        computed = time.monotonic() - began
+        counts = _counts(work, len(mapper.legend))
+        _finish(mapper, scene, work, files, command)
+        work.end()
+    return {
+        "files": [str(path) for path in files.values()],
+        "seconds": time.monotonic() - began,
+        "computing": computed,
+        "megapixels": scene.ground.height * scene.ground.width / 1e6,
+        "bands": windows.bands,
+        "resumed": before,
+        "pixels": dict(zip(mapper.legend.names, counts.tolist(), strict=False)),
+        "seen": int(counts.sum()),
+    }
+
+
+def _size(scene: Scene) -> tuple[int, int]:
+    return scene.ground.height, scene.ground.width
+
+
+def _sensors(mapper: Mapper) -> Mapping[str, Any]:
+    from ..data.scenes.store import imagery_of
+
+    return {name: imagery_of(mapper.card["imagery"][name]) for name in mapper.card["bands"]}
+
+
+def _files(output: Path, settings: Settings) -> dict[str, Path]:
+    if output.suffix.lower() not in (".tif", ".tiff"):
+        raise ValueError(f"the map of a scene is a GeoTIFF: output must end in .tif; got {output}")
+    found = {"classes": output}
+    if settings.probabilities:
+        found["probabilities"] = output.with_name(f"{output.stem}_probabilities{output.suffix}")
+    if settings.entropy:
+        found["entropy"] = output.with_name(f"{output.stem}_entropy{output.suffix}")
+    if not settings.overwrite and (there := [str(path) for path in found.values() if path.exists()]):
+        raise FileExistsError(f"{there[0]} is there already; overwrite=true replaces it once the new one is whole")
+    return found
+
+
+def _windows(scene: Scene, mapper: Mapper, settings: Settings) -> Windows:
+    tile = settings.tile or (SERIES_TILE if mapper.series else TILE)
+    overlap = tile // SHARE if settings.overlap is None else settings.overlap
+    return Windows(*_size(scene), tile, overlap, scene.unit)
+
+
+def _batch(settings: Settings) -> int:
+    return settings.batch or BATCH.get(torch.device(settings.devices[0]).type, 4)
+
+
+def _plan(mapper: Mapper, scene: Scene, windows: Windows, settings: Settings) -> dict[str, Any]:
+    """All that the bytes of a map depend on."""
+    free = ("readers", "scheduler", "workers", "overwrite", "device", "batch", "bands", "tile", "overlap")
+    files = {path: [Path(path).stat().st_size, Path(path).stat().st_mtime_ns] for path in scene.files}
+    bands = {name: [[f.path, f.date, list(f.numbers)] for f in look.frames] for name, look in scene.looks.items()}
+    return {
+        "checkpoint": mapper.digest,
+        "domain": mapper.domain,
+        "temperature": mapper.temperature,
+        "files": files,
+        "bands": bands,
+        "windows": asdict(windows),
+        "batch": _batch(settings),
+        "device": torch.device(settings.devices[0]).type,
+        "settings": {k: v for k, v in asdict(settings).items() if k not in free},
+        "version": version(),
+    }
+
+
+def _job(mapper: Mapper, scene: Scene, windows: Windows, work: Work, settings: Settings) -> Job:
+    how = (settings.tta, tuple(settings.scales), settings.precision, settings.devices)
+    numbers = (len(mapper.legend), mapper.temperature, _batch(settings), settings.readers)
+    return Job(scene, windows, work, mapper.loads, *numbers, *how)
+
+
+def _compute(job: Job, settings: Settings, told: Callable[[str], None]) -> None:
+    began, before = time.monotonic(), int(job.work.done().sum())
+
+    def say(band: int) -> None:
+        done = int(job.work.done().sum())
+        rate = (done - before) / len(job.work.done()) * job.work.height * job.work.width / 1e6
+        told(f"band {done}/{job.windows.bands}, {rate / (time.monotonic() - began):.2f} megapixels/s")
+
+    if settings.scheduler == "none":
+        missing = [band for band, done in enumerate(job.work.done()) if not done]
+        if missing:
+            job.run(missing, job.devices[0], say)
+    else:
+        run_blocks(job, settings.scheduler, settings.workers, say)
+
+
+def _counts(work: Work, classes: int) -> np.ndarray:
+    """(K,) pixels of each class."""
+    flat = np.memmap(work.raw("classes"), np.uint8, "r")
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(flat), 1 << 26):
+        counts += np.bincount(flat[start : start + (1 << 26)], minlength=256)
+    return counts[: min(classes, NODATA)]
+
+
+def _finish(mapper: Mapper, scene: Scene, work: Work, files: Mapping[str, Path], command: str) -> None:
+    names, colours = mapper.legend.names, colours_of(mapper.card)
+    tags = {
+        "EO_ADAPT_CHECKPOINT_SHA256": mapper.digest,
+        "EO_ADAPT_VERSION": version(),
+        "EO_ADAPT_RUN": mapper.origin,
+        "EO_ADAPT_DOMAIN": mapper.domain,
+        "EO_ADAPT_COMMAND": command,
+        "EO_ADAPT_INPUT": json.dumps(scene.files[:20]),
+        "EO_ADAPT_TEMPERATURE": repr(mapper.temperature),
+        "EO_ADAPT_LEGEND": json.dumps({i: [n, c] for i, (n, c) in enumerate(zip(names, colours, strict=True))}),
+    }
+    about = {
+        "classes": Layer("classes", ["class"], colours, names, tags),
+        "probabilities": Layer("probabilities", names, tags=tags),
+        "entropy": Layer("entropy", ["entropy as a share of the logarithm of the number of classes"], tags=tags),
+    }
+    made = {name: work.folder / f"{name}.tif" for name in files}
+    for name, path in made.items():
+        write_cog(work.raw(name), path, scene.ground, about[name])
+    publish(made, files)

@@ -1,0 +1,82 @@
+"""A trained network -> files for GIS: ``python -m eo_adapt.predict run=<run directory> input=<scene> output=<map>``.
+
+Scenes become Cloud-Optimised GeoTIFFs, parcels a GeoParquet or GeoPackage. A killed call goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":
+    from eo_adapt.cli import launch
+
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from .mapping.maps import Settings
+
+OF_SETTINGS = (
+    "tile", "overlap", "batch", "probabilities", "entropy", "tta", "scales", "precision", "device", "readers",
+    "resample", "year", "bands", "adapt", "adapt_windows", "scheduler", "workers", "overwrite",
+)  # fmt: skip
+
+
+def predict_scenes(cfg: dict[str, Any], command: str) -> str:
+    """Map what a config says.
+
+    Returns:
+        What was done, in a line.
+    """
+    from .mapping.mapper import of_run
+    from .mapping.maps import map_scene
+    from .mapping.scenes import map_scenes, scenes_of
+
+    told = _print if cfg["progress"] == "lines" else _silent
+    scenes, settings = scenes_of(cfg["input"]), _settings(cfg)
+    mapper = of_run(cfg["run"], cfg["domain"] or None, cfg["checkpoint"])
+    output = Path(cfg["output"])
+    if isinstance(scenes, list):
+        manifest = map_scenes(mapper, scenes, output, settings, command, told)
+        return f"{len(manifest['scenes'])} maps: {output}"
+    facts = map_scene(mapper, scenes, output, settings, command=command, told=told)
+    note = "" if facts["seen"] else " (nothing was seen: all pixels are nodata)"
+    rate = facts["megapixels"] / max(facts["computing"], 1e-9)
+    return f"{facts['megapixels']:.2f} megapixels, {rate:.2f} a second{note}: {', '.join(facts['files'])}"
+
+
+def _settings(cfg: dict[str, Any]) -> Settings:
+    from .mapping.maps import Settings
+
+    return Settings(**{**{key: cfg[key] for key in OF_SETTINGS}, "bands": cfg["bands"] or ()})
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def main(cfg: DictConfig) -> None:
+    """What the command line runs.
+
+    Raises:
+        ValueError: If run, input or output is missing.
+    """
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    if missing := [key for key in ("run", "input", "output") if not plain[key]]:
+        raise ValueError(
+            f"predict needs {missing}: python -m eo_adapt.predict run=<run directory> input=<scene> output=<map.tif>"
+        )
+    if plain["progress"] not in ("lines", "none"):
+        raise ValueError(f"progress is lines or none; got {plain['progress']!r}")
+    print(predict_scenes(plain, "python -m eo_adapt.predict " + " ".join(sys.argv[1:])))
+
+
+if __name__ == "__main__":
+    launch("predict", main)
