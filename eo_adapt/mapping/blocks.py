@@ -18,6 +18,7 @@ from .windows import Windows
 from .work import Work
 
 A_WORKER = 4  # blocks a worker: fewer wait for the slowest, more compute halos
+WAIT = "20s"  # for a scheduler to answer
 SCHEDULERS = ("none", "threads", "processes")
 
 
@@ -90,12 +91,12 @@ def run_blocks(job: Job, scheduler: str, workers: int, told: Callable[[int], Non
         ConnectionError: If the scheduler is not reachable.
         ImportError: If Dask is not installed; says how.
     """
-    from distributed import as_completed
-    from distributed.scheduler import KilledWorker
-
     done = job.work.done()
     missing = [band for band in range(job.windows.bands) if not done[band]]
     with connected(scheduler, workers) as client:
+        from distributed import as_completed
+        from distributed.scheduler import KilledWorker
+
         blocks = divided(missing, A_WORKER * max(workers, len(client.scheduler_info()["workers"])))
         ends: Mapping[Any, int] = {client.submit(on_worker, job, b, pure=False, retries=1): b[-1] for b in blocks}
         try:
@@ -135,7 +136,7 @@ def connected(scheduler: str, workers: int) -> Iterator[Any]:
             f"scheduler is one of {list(SCHEDULERS)} or an address such as tcp://host:8786; got {scheduler!r}"
         )
     try:
-        client = Client(scheduler, timeout="20s")
+        client = Client(scheduler, timeout=WAIT)
     except (OSError, TimeoutError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at {scheduler} ({error}); start one, or set scheduler="

@@ -6,19 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..data.legend import Legend
 from ..data.scenes.labels import joined_names
-from ..report.look import FILLS
-from ..report.pictures import MORE
-from ..trained import Trained, load_run
 from ..types import Inputs
 from .answer import Network
 
+if TYPE_CHECKING:
+    from ..trained import Trained
+
+MORE = ("#7f4f24", "#8c8c8c", "#b5e48c", "#3d348b", "#f7b801", "#00bbf9", "#9b2226", "#6a994e")  # as in reports
 Loads = Callable[[torch.device], Network]
 
 
@@ -66,6 +67,8 @@ def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best")
         LookupError: If there is no such domain, or several to choose from.
         ValueError: If it labels parcels, not pixels.
     """
+    from ..trained import load_run
+
     trained = load_run(run, checkpoint)
     number = trained.number(domain)
     if not trained.maps:
@@ -77,6 +80,8 @@ def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best")
 
 
 def _network(run: str, checkpoint: str, number: int, device: torch.device) -> Network:
+    from ..trained import load_run  # here: a worker with another kind of network need not import all of training
+
     trained = load_run(run, checkpoint)
     refuse_learning(trained)
     trained.to(device)
@@ -113,6 +118,7 @@ def plain(network: nn.Module, device: torch.device) -> Network:
 def colours_of(card: Mapping[str, Any]) -> list[str]:
     """``#rrggbb`` of each class: the publisher's where the recipe has them, else a palette that all can tell apart."""
     from ..data.recipe import Recipe, make
+    from ..report.look import FILLS
 
     own: dict[str, str] = {}
     data = card["config"].get("data", {}) if "config" in card else {}

@@ -22,7 +22,7 @@ from .mapper import Mapper, colours_of, of_run
 from .paint import NODATA, layers_of
 from .scene import Scene, open_scene
 from .windows import Windows
-from .work import Work, held
+from .work import PLAN, Work, held
 
 TILE, SERIES_TILE = 512, 128  # pixels
 BATCH = {"cuda": 16}  # windows at once; 4 elsewhere
@@ -134,17 +134,16 @@ def _map(
     mapper: Mapper, given: Any, output: Path, settings: Settings, command: str, told: Callable[[str], None]
 ) -> dict[str, Any]:
     files = _files(output, settings)
+    folder = output.with_name(f".{output.name}.part")
+    _refuse(files, folder, settings.overwrite)  # before any file is looked at, and again once nobody else can write
     sensors = _sensors(mapper)
     scene = open_scene(entries(given, sensors, settings.bands), mapper.card, settings.resample, settings.year)
     windows = _windows(scene, mapper, settings)
     layers = layers_of(len(mapper.legend), settings.probabilities, settings.entropy)
-    work = Work(output.with_name(f".{output.name}.part"), *_size(scene), layers, windows.bands)
+    work = Work(folder, *_size(scene), layers, windows.bands)
     began = time.monotonic()
     with held(work.folder):
-        if not settings.overwrite and files["classes"].exists():
-            raise FileExistsError(
-                f"{files['classes']} is there already; overwrite=true replaces it once the new one is whole"
-            )
+        _refuse(files, work.folder, settings.overwrite)
         work.begin(_plan(mapper, scene, windows, settings), settings.overwrite)
         job = _job(mapper, scene, windows, work, settings)
         before = int(work.done().sum())
@@ -183,9 +182,15 @@ def _files(output: Path, settings: Settings) -> dict[str, Path]:
         found["probabilities"] = output.with_name(f"{output.stem}_probabilities{output.suffix}")
     if settings.entropy:
         found["entropy"] = output.with_name(f"{output.stem}_entropy{output.suffix}")
-    if not settings.overwrite and (there := [str(path) for path in found.values() if path.exists()]):
-        raise FileExistsError(f"{there[0]} is there already; overwrite=true replaces it once the new one is whole")
     return found
+
+
+def _refuse(files: Mapping[str, Path], folder: Path, overwrite: bool) -> None:
+    """Keep what is there, but for files that an unfinished map has already named."""
+    unfinished = (folder / PLAN).is_file()
+    there = [path for name, path in files.items() if path.exists() and (name == "classes" or not unfinished)]
+    if there and not overwrite:
+        raise FileExistsError(f"{there[0]} is there already; overwrite=true replaces it once the new one is whole")
 
 
 def _windows(scene: Scene, mapper: Mapper, settings: Settings) -> Windows:
