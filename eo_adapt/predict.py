@@ -46,6 +46,32 @@ def predict_scenes(cfg: dict[str, Any], command: str) -> str:
     return f"{facts['megapixels']:.2f} megapixels, {rate:.2f} a second{note}: {', '.join(facts['files'])}"
 
 
+def predict_table(cfg: dict[str, Any], command: str) -> str:
+    """Predict the parcels that a config names.
+
+    Returns:
+        What was done, in a line.
+    """
+    from .data.recipe import Recipe
+    from .data.store import Store
+    from .mapping.parcels import predict_parcels
+
+    given = Path(str(cfg["input"]))
+    store = Store(Recipe.load(cfg["recipe"]).cached(given).path if cfg["recipe"] else given)
+    told = _print if cfg["progress"] == "lines" else _silent
+    how = {key: cfg[key] for key in ("checkpoint", "row_group", "batch", "device", "adapt", "overwrite")}
+    facts = predict_parcels(
+        cfg["run"],
+        store,
+        cfg["output"],
+        cfg["domain"] or None,
+        **how,
+        command=command,
+        told=told,
+    )
+    return f"{facts['parcels']} parcels, {facts['parcels'] / facts['seconds']:.0f} a second: {cfg['output']}"
+
+
 def _settings(cfg: dict[str, Any]) -> Settings:
     from .mapping.maps import Settings
 
@@ -75,7 +101,9 @@ def main(cfg: DictConfig) -> None:
         )
     if plain["progress"] not in ("lines", "none"):
         raise ValueError(f"progress is lines or none; got {plain['progress']!r}")
-    print(predict_scenes(plain, "python -m eo_adapt.predict " + " ".join(sys.argv[1:])))
+    command = "python -m eo_adapt.predict " + " ".join(sys.argv[1:])
+    table = Path(str(plain["output"])).suffix in (".parquet", ".gpkg")
+    print((predict_table if table else predict_scenes)(plain, command))
 
 
 if __name__ == "__main__":

@@ -112,14 +112,25 @@ class Engine:
     def _add(self, answer: Probabilities, blend: Blend, counts: dict[str, Counts], columns: tuple[int, ...]) -> None:
         """Put the answers of those windows of a batch into the sums that show anything."""
         shown = counts[self.scene.lead].shown
-        keep = shown.flatten(1).any(1).nonzero()[:, 0]
+        keep, counts = self._kept(counts)
         if not len(keep):
             return
-        if len(keep) < len(columns):
-            counts = {name: _some(look, keep) for name, look in counts.items()}
         said = answer(self.scene.inputs(counts, self.device))
         self._check(said, len(keep))
         blend.add(said, shown[keep].to(self.device), tuple(columns[i] for i in keep.tolist()))
+
+    def _kept(self, counts: dict[str, Counts]) -> tuple[Tensor, dict[str, Counts]]:
+        """Positions of the windows of a batch that show anything, and what was read of those."""
+        there = counts[self.scene.lead].shown.flatten(1).any(1)
+        keep = there.nonzero()[:, 0]
+        return keep, counts if there.all() else {name: _some(look, keep) for name, look in counts.items()}
+
+    def shown(self, places: Sequence[Place]) -> Iterator[Inputs]:
+        """Inputs of the windows at some places that show anything."""
+        for _, counts in self.batches(places):
+            keep, some = self._kept(counts)
+            if len(keep):
+                yield self.scene.inputs(some, self.device)
 
     def _check(self, said: Tensor, batch: int) -> None:
         wanted = (batch, self.classes, self.windows.tile, self.windows.tile)

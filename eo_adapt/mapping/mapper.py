@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,10 @@ from .answer import Network
 if TYPE_CHECKING:
     from ..trained import Trained
 
-MORE = ("#7f4f24", "#8c8c8c", "#b5e48c", "#3d348b", "#f7b801", "#00bbf9", "#9b2226", "#6a994e")  # as in reports
 Loads = Callable[[torch.device], Network]
+Batches = Callable[[], Iterable[Inputs]]
+Adapts = Callable[[str, Batches, int, Path, torch.device], Loads]  # how, inputs, samples, file, device
+MORE = ("#7f4f24", "#8c8c8c", "#b5e48c", "#3d348b", "#f7b801", "#00bbf9", "#9b2226", "#6a994e")  # as in reports
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Mapper:
         digest: sha256 of the checkpoint.
         temperature: What logits are divided by before the softmax.
         origin: Run directory, or where else it is from.
+        adapts: How it learns from the scene before it is mapped; None = it cannot.
     """
 
     loads: Loads
@@ -42,6 +45,7 @@ class Mapper:
     digest: str
     temperature: float = 1.0
     origin: str = ""
+    adapts: Adapts | None = None
 
     @property
     def legend(self) -> Legend:
@@ -76,7 +80,18 @@ def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best")
             f"the run {run} labels parcels: give input= a store of parcels, and output= a .parquet or .gpkg"
         )
     loads = partial(_network, str(run), checkpoint, number)
-    return Mapper(loads, trained.card, trained.domains[number], trained.digest, trained.temperature, str(run))
+    known = (trained.card, trained.domains[number], trained.digest, trained.temperature, str(run))
+    return Mapper(loads, *known, partial(_adapts, str(run), checkpoint, number))
+
+
+def _adapts(
+    run: str, checkpoint: str, number: int, how: str, batches: Batches, samples: int, path: Path, device: torch.device
+) -> Loads:
+    from .adapt import adapted_network, learn
+
+    if not path.exists():
+        learn(run, checkpoint, number, how, batches, samples, path, device)
+    return partial(adapted_network, run, checkpoint, number, path)
 
 
 def _network(run: str, checkpoint: str, number: int, device: torch.device) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from ..rundir import version
 from .answer import Answer, Precision
 from .blocks import SCHEDULERS, Job, run_blocks
 from .cog import Layer, publish, write_cog
+from .engine import Engine
 from .looks import entries
-from .mapper import Mapper, colours_of, of_run
+from .mapper import Loads, Mapper, colours_of, of_run
 from .paint import NODATA, layers_of
 from .scene import Scene, open_scene
 from .windows import Windows
@@ -145,6 +146,8 @@ def _map(
     with held(work.folder):
         _refuse(files, work.folder, settings.overwrite)
         work.begin(_plan(mapper, scene, windows, settings), settings.overwrite)
+        if settings.adapt != "none":
+            mapper = replace(mapper, loads=_adapted(mapper, scene, windows, work, settings))
         job = _job(mapper, scene, windows, work, settings)
         before = int(work.done().sum())
         _compute(job, settings, told)
@@ -220,6 +223,19 @@ def _plan(mapper: Mapper, scene: Scene, windows: Windows, settings: Settings) ->
         "settings": {k: v for k, v in asdict(settings).items() if k not in free},
         "version": version(),
     }
+
+
+def _adapted(mapper: Mapper, scene: Scene, windows: Windows, work: Work, settings: Settings) -> Loads:
+    """The network, once it has learnt from windows spread over the scene: the same ones however the work is divided."""
+    if mapper.adapts is None:
+        raise ValueError(f"adapt={settings.adapt} needs a run directory; an exported network stays as it is")
+    device = torch.device(settings.devices[0])
+    engine = Engine(scene, windows, len(mapper.legend), _batch(settings), device, settings.readers)
+    every = [(row, group) for row in range(windows.bands) for group in windows.groups(engine.batch)]
+    number = min(len(every), -(-settings.adapt_windows // engine.batch))
+    chosen = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, number).round().astype(int))]
+    samples = sum(len(columns) for _, columns in chosen)
+    return mapper.adapts(settings.adapt, lambda: engine.shown(chosen), samples, work.folder / "adapted.pt", device)
 
 
 def _job(mapper: Mapper, scene: Scene, windows: Windows, work: Work, settings: Settings) -> Job:

@@ -120,9 +120,7 @@ def test_blocks_come_to_the_same_bytes(
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_dask_worker_that_dies_is_replaced(
-    scene: Path, whole: list[np.ndarray], tmp_path: Path
-) -> None:
+def test_a_dask_worker_that_dies_is_replaced(scene: Path, whole: list[np.ndarray], tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     how = Settings(tile=32, overlap=12, batch=2, probabilities=True, scheduler="processes", workers=1)
     mapper = echo.mapper(partial(echo.dying, flag=str(tmp_path / "dead"), after=1))
