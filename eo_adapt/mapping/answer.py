@@ -67,7 +67,8 @@ class Answer:
             scaled = _scaled(inputs, scale)
             for turn in self.turns:
                 said = self._one(_each(scaled, partial(mirrored, turn=turn)))
-                back = resized(mirrored(said, turn, back=True), *first.shape[-2:])
+                back = mirrored(said, turn, back=True)
+                back = back if scale == 1.0 else resized(back, *first.shape[-2:])
                 total = back if total is None else total + back
         assert total is not None  # noqa: S101  (there is a view)
         return total / count

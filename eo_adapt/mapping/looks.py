@@ -192,7 +192,7 @@ def _dated(pattern: str) -> list[tuple[str, str]]:
         raise ValueError(f"the pattern {pattern!r} must hold {{date}} once")
     head = Path(re.split(r"[*?\[{]", pattern)[0])
     base = head if head.is_dir() else head.parent
-    rest = str(Path(pattern.replace("{date}", "*")).relative_to(base))
+    rest = str(Path(re.sub(r"\*?\{date\}\*?", "*", pattern)).relative_to(base))
     form = re.escape(pattern).replace(re.escape("{date}"), "DATE").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
     found = []
     for path in sorted(base.glob(rest)):
