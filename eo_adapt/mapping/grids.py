@@ -13,6 +13,7 @@ from ..data.readers.places import Header, header
 from ..data.scenes.raster import opened
 from .looks import Look
 
+KEEP = "keep"  # pixels of another size are read as they lie
 RESAMPLING = ("nearest", "bilinear", "cubic", "average")
 WITHIN = 0.05  # share by which a pixel size may differ from the trained one
 SHIFT = 1e-3  # pixels by which grids that are the same may differ
@@ -61,18 +62,22 @@ def grounds(looks: Mapping[str, Look], gsd: Mapping[str, float], resample: str) 
     Args:
         looks: Sensors, the first one leading.
         gsd: Trained metres a pixel, by sensor; nan or nothing = not known, and not checked.
-        resample: How to bring what does not fit onto the grid that fits; "" = refuse it.
+        resample: How to bring what does not fit onto the grid that fits; "" = refuse it; ``keep`` = refuse it but for
+            other pixel sizes, which a run may have adapted to.
 
     Raises:
         ValueError: If pixel sizes, CRS or the grids of a sensor's dates differ and nothing is to be resampled.
     """
-    if resample and resample not in RESAMPLING:
-        raise ValueError(f"resample is one of {list(RESAMPLING)}, or '' to refuse what does not fit; got {resample!r}")
+    if resample and resample not in (*RESAMPLING, KEEP):
+        raise ValueError(
+            f"resample is one of {[*RESAMPLING, KEEP]}, or '' to refuse what does not fit; got {resample!r}"
+        )
     found: dict[str, Ground] = {}
     lead: Ground | None = None
     for name, look in looks.items():
         if look.frames:
-            found[name] = ground = _ground(look, gsd.get(name, math.nan), lead, resample)
+            trained = math.nan if resample == KEEP else gsd.get(name, math.nan)
+            found[name] = ground = _ground(look, trained, lead, "" if resample == KEEP else resample)
             lead = lead or ground
     return found
 
@@ -109,7 +114,7 @@ def _reasons(name: str, own: Ground, trained: float, lead: Ground | None) -> lis
     if math.isfinite(own.gsd) and math.isfinite(trained) and abs(own.gsd / trained - 1) > WITHIN:
         found.append(
             f"{name} has pixels of {own.gsd:.4g} m, the checkpoint was trained on {trained:.4g} m: things would be "
-            f"{trained / own.gsd:.2g} times as large as it knows them"
+            f"{trained / own.gsd:.2g} times as large as it knows them (resample=keep: the run adapted to such pixels)"
         )
     return found
 

@@ -45,7 +45,8 @@ class Settings:
         precision: ``auto`` (bf16 on GPUs), ``fp32``, ``bf16``.
         device: ``auto``, ``cpu``, ``cuda``, or several such as ``cuda:0,cuda:1`` for several workers.
         readers: Threads that read.
-        resample: How to bring files onto the grid that fits; "" = refuse those that do not.
+        resample: How to bring files onto the grid that fits; "" = refuse those that do not; ``keep`` = pixels of
+            another size are read as they lie.
         year: Of the labels, for series; 0 = the year of most dates.
         bands: Names of the files' bands; () = as the files say.
         adapt: ``none``, ``tent``, ``adabn``, ``label_shift``: what is learnt from the scene before it is mapped.

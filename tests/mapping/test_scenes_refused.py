@@ -24,7 +24,7 @@ HOW = Settings(tile=32, overlap=8, batch=3)
         ({"names": ("colour",)}, r"has no band \['class'\]: .* its bands as \['colour'\]. .*bands=\[class\]"),
         ({"names": ()}, r"it does not say what its bands are. Say what they are, in the file's order: bands=\[class\]"),
         ({"dtype": np.uint16}, "holds uint16; the checkpoint was trained on uint8 images of img, counts x 1"),
-        ({"transform": from_origin(6e5, 56e5, 4, 4)}, r"img has pixels of 4 m, the checkpoint was trained on 10 m: .* 2.5 times as large"),
+        ({"transform": from_origin(6e5, 56e5, 4, 4)}, r"img has pixels of 4 m, .* trained on 10 m: .* 2.5 times as"),
         ({"count": 2, "names": ("class", "class")}, r"img has bands \['class'\] more than once"),
     ],
 )  # fmt: skip
@@ -43,7 +43,7 @@ def test_units_are_believed_only_if_numbers_can_be_such(tmp_path: Path) -> None:
         map_scene(echo.mapper(sensors=sensors), tmp_path / "in.tif", tmp_path / "map.tif", HOW)
     with rasterio.open(tmp_path / "in.tif", "r+") as file:
         file.scales = (1e-4,)
-    with pytest.raises(ValueError, match="says that a value is count x 0.0001"):
+    with pytest.raises(ValueError, match=r"says that a value is count x 0.0001"):
         map_scene(echo.mapper(sensors=sensors), tmp_path / "in.tif", tmp_path / "map.tif", HOW)
 
 
@@ -77,7 +77,7 @@ def test_partners_lie_in_one_crs_or_are_brought_there_when_asked(tmp_path: Path)
     map_scene(mapper, given, tmp_path / "map.tif", Settings(tile=32, overlap=8, resample="nearest"))
     found = echo.read(tmp_path / "map.tif")[0]
     assert (found == image[0]).mean() > 0.6  # blocks of ten pixels, twice resampled, partners at whole pixels
-    with pytest.raises(ValueError, match=r"resample is one of \['nearest', 'bilinear', 'cubic', 'average'\]"):
+    with pytest.raises(ValueError, match=r"resample is one of \['nearest', 'bilinear', 'cubic', 'average', 'keep'\]"):
         map_scene(mapper, given, tmp_path / "map2.tif", Settings(resample="near"))
 
 
