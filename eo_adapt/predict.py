@@ -1,6 +1,7 @@
 """A trained network -> files for GIS: ``python -m eo_adapt.predict run=<run directory> input=<scene> output=<map>``.
 
-Scenes become Cloud-Optimised GeoTIFFs, parcels a GeoParquet or GeoPackage. A killed call goes on with the same command.
+Scenes become Cloud-Optimised GeoTIFFs, parcels a GeoParquet or GeoPackage, and a class map, given without a run,
+polygons. A killed call goes on with the same command.
 """
 
 from __future__ import annotations
@@ -72,6 +73,24 @@ def predict_table(cfg: dict[str, Any], command: str) -> str:
     return f"{facts['parcels']} parcels, {facts['parcels'] / facts['seconds']:.0f} a second: {cfg['output']}"
 
 
+def predict_vectors(cfg: dict[str, Any]) -> str:
+    """Outline a class map, or give the parcels of a layer their class.
+
+    Returns:
+        What was done, in a line.
+    """
+    from .mapping.vectors import per_parcel, polygons
+
+    source, output = Path(str(cfg["input"])), Path(cfg["output"])
+    if not cfg["parcels"]:
+        count = polygons(source, output, cfg["minimum"], cfg["simplify"], cfg["overwrite"])
+        return f"{count} polygons: {output}"
+    beside = source.with_name(f"{source.stem}_probabilities{source.suffix}")
+    probabilities = beside if beside.exists() else ""
+    count = per_parcel(source, cfg["parcels"], output, probabilities, cfg["overwrite"])
+    return f"{count} parcels: {output}"
+
+
 def _settings(cfg: dict[str, Any]) -> Settings:
     from .mapping.maps import Settings
 
@@ -95,15 +114,19 @@ def main(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    if missing := [key for key in ("run", "input", "output") if not plain[key]]:
+    table = Path(str(plain["output"])).suffix in (".parquet", ".gpkg")
+    of_map = table and Path(str(plain["input"])).suffix.lower() in (".tif", ".tiff")
+    if missing := [key for key in ("run", "input", "output") if not plain[key] and not (key == "run" and of_map)]:
         raise ValueError(
             f"predict needs {missing}: python -m eo_adapt.predict run=<run directory> input=<scene> output=<map.tif>"
         )
     if plain["progress"] not in ("lines", "none"):
         raise ValueError(f"progress is lines or none; got {plain['progress']!r}")
     command = "python -m eo_adapt.predict " + " ".join(sys.argv[1:])
-    table = Path(str(plain["output"])).suffix in (".parquet", ".gpkg")
-    print((predict_table if table else predict_scenes)(plain, command))
+    if of_map:
+        print(predict_vectors(plain))
+    else:
+        print((predict_table if table else predict_scenes)(plain, command))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from eo_adapt.mapping.mapper import of_run
 from eo_adapt.mapping.maps import Settings, map_scene
 from eo_adapt.mapping.scenes import map_scenes, scenes_of
 from eo_adapt.mapping.work import LEDGER
+from eo_adapt.predict import main as predict_main
+from eo_adapt.registry import config
 from eo_adapt.trained import load_run
 
 BANDS = "red,green,blue,nir,elevation"
@@ -97,24 +99,36 @@ def test_it_learns_from_the_scene_first_and_then_maps_all_of_it_alike(
     assert not (tmp_path / "x.tif").exists()
 
 
-def predict(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "eo_adapt.predict", *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+def predict(*words: str) -> None:
+    predict_main(config(*words, name="predict"))
 
 
-def test_the_command_says_what_it_did_and_what_is_wrong(aerial: Path, mosaic: Path, tmp_path: Path) -> None:
+def test_the_command_says_what_it_did_and_what_is_wrong(
+    aerial: Path, mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = [f"run={aerial}", f"input.aerial={mosaic}", "output=out/map (1).tif", "tile=64", "entropy=true"]
-    done = predict(*words, cwd=tmp_path)
+    command = [sys.executable, "-m", "eo_adapt.predict", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "band 3/3" in done.stdout
     assert "0.02 megapixels" in done.stdout
-    assert cog_validate(tmp_path / "out" / "map (1).tif")[0]
-    with rasterio.open(tmp_path / "out" / "map (1).tif") as file:
+    out = tmp_path / "out" / "map (1).tif"
+    assert cog_validate(out)[0]
+    with rasterio.open(out) as file:
         assert file.tags()["EO_ADAPT_COMMAND"].startswith("python -m eo_adapt.predict run=")
-    again = predict(*words, cwd=tmp_path)
-    assert again.returncode == 1
-    assert again.stderr.startswith("error: out/map (1).tif is there already; overwrite=true")
-    assert "predict needs ['run', 'input']" in predict("output=x.tif", cwd=tmp_path).stderr
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileExistsError, match=r"map \(1\).tif is there already; overwrite=true"):
+        predict(*words)
+    predict(f"input={out}", "output=outlines.gpkg", "minimum=0.2", "simplify=0.5")
+    frame = gpd.read_file("outlines.gpkg")
+    assert f"{len(frame)} polygons: outlines.gpkg" in capsys.readouterr().out
+    frame[["geometry"]].iloc[:5].to_file("layer.gpkg")
+    predict(f"input={out}", "output=classes.parquet", "parcels=layer.gpkg")
+    assert gpd.read_parquet("classes.parquet")["mapped"].min() > 0.9
+    with pytest.raises(ValueError, match=r"predict needs \['run', 'input'\]"):
+        predict("output=x.tif")
+    with pytest.raises(ValueError, match="progress is lines or none"):
+        predict(*words, "progress=bar")
 
 
 @pytest.mark.skipif(not (REAL / "vhr_buildings").is_dir(), reason="no real images here")
@@ -172,9 +186,8 @@ def test_a_real_stack_of_dates_is_read_by_name(tmp_path: Path) -> None:
     scene.close()
 
 
-def test_a_store_becomes_a_table_by_command(crops: Path, tmp_path: Path) -> None:
+def test_a_store_becomes_a_table_by_command(crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = build_task(yaml.safe_load((crops / "config.yaml").read_text()))[1].store
-    done = predict(f"run={crops}", f"input={store.path}", "output=p.parquet", "progress=none", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"{len(store)} parcels" in done.stdout
+    predict(f"run={crops}", f"input={store.path}", f"output={tmp_path}/p.parquet", "progress=none")
+    assert f"{len(store)} parcels" in capsys.readouterr().out
     assert len(gpd.read_parquet(tmp_path / "p.parquet")) == len(store)
