@@ -42,6 +42,10 @@ def predict_scenes(cfg: dict[str, Any], command: str) -> str:
         manifest = map_scenes(mapper, scenes, output, settings, command, told)
         return f"{len(manifest['scenes'])} maps: {output}"
     facts = map_scene(mapper, scenes, output, settings, command=command, told=told)
+    if cfg["figure"]:
+        from .mapping.figure import draw_map
+
+        facts["files"].append(str(draw_map(output, output.with_suffix(".png"), output.stem)))
     note = "" if facts["seen"] else " (nothing was seen: all pixels are nodata)"
     rate = facts["megapixels"] / max(facts["computing"], 1e-9)
     return f"{facts['megapixels']:.2f} megapixels, {rate:.2f} a second{note}: {', '.join(facts['files'])}"

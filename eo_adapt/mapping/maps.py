@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ from .work import PLAN, Work, held
 
 TILE, SERIES_TILE = 512, 128  # pixels
 BATCH = {"cuda": 16}  # windows at once; 4 elsewhere
+CACHE = 256  # MB for decoded blocks, at least
 SHARE = 8  # of a tile, one part overlaps
 
 
@@ -141,6 +143,7 @@ def _map(
     sensors = _sensors(mapper)
     scene = open_scene(entries(given, sensors, settings.bands), mapper.card, settings.resample, settings.year)
     windows = _windows(scene, mapper, settings)
+    bound_cache(scene, windows)
     layers = layers_of(len(mapper.legend), settings.probabilities, settings.entropy)
     work = Work(folder, *_size(scene), layers, windows.bands)
     began = time.monotonic()
@@ -203,6 +206,15 @@ def _windows(scene: Scene, mapper: Mapper, settings: Settings) -> Windows:
     return Windows(*_size(scene), tile, overlap, scene.unit)
 
 
+def bound_cache(scene: Scene, windows: Windows) -> None:
+    """Give GDAL memory for two rows of windows; else it takes a share of the machine's, and more with each row.
+
+    It looks once in a process, when it first reads; a setting of the user's own stays.
+    """
+    pixels = sum(len(look.frames) * len(look.wanted) for look in scene.looks.values()) * 2
+    os.environ.setdefault("GDAL_CACHEMAX", str(max(CACHE, 2 * windows.tile * windows.width * pixels // 2**20)))
+
+
 def _batch(settings: Settings) -> int:
     return settings.batch or BATCH.get(torch.device(settings.devices[0]).type, 4)
 
@@ -263,10 +275,10 @@ def _compute(job: Job, settings: Settings, told: Callable[[str], None]) -> None:
 
 def _counts(work: Work, classes: int) -> np.ndarray:
     """(K,) pixels of each class."""
-    flat = np.memmap(work.raw("classes"), np.uint8, "r")
     counts = np.zeros(256, np.int64)
-    for start in range(0, len(flat), 1 << 26):
-        counts += np.bincount(flat[start : start + (1 << 26)], minlength=256)
+    with work.raw("classes").open("rb") as file:
+        while len(part := np.fromfile(file, np.uint8, 1 << 24)):
+            counts += np.bincount(part, minlength=256)
     return counts[: min(classes, NODATA)]
 
 

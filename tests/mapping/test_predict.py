@@ -106,7 +106,14 @@ def predict(*words: str) -> None:
 def test_the_command_says_what_it_did_and_what_is_wrong(
     aerial: Path, mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [f"run={aerial}", f"input.aerial={mosaic}", "output=out/map (1).tif", "tile=64", "entropy=true"]
+    words = [
+        f"run={aerial}",
+        f"input.aerial={mosaic}",
+        "output=out/map (1).tif",
+        "tile=64",
+        "entropy=true",
+        "figure=true",
+    ]
     command = [sys.executable, "-m", "eo_adapt.predict", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -114,6 +121,7 @@ def test_the_command_says_what_it_did_and_what_is_wrong(
     assert "0.02 megapixels" in done.stdout
     out = tmp_path / "out" / "map (1).tif"
     assert cog_validate(out)[0]
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     with rasterio.open(out) as file:
         assert file.tags()["EO_ADAPT_COMMAND"].startswith("python -m eo_adapt.predict run=")
     monkeypatch.chdir(tmp_path)
