@@ -15,7 +15,7 @@ from .looks import Look
 
 KEEP = "keep"  # pixels of another size are read as they lie
 RESAMPLING = ("nearest", "bilinear", "cubic", "average")
-WITHIN = 0.05  # share by which a pixel size may differ from the trained one
+WITHIN = 0.2  # share by which a pixel size may differ from the trained one; pixels in degrees differ by latitude
 SHIFT = 1e-3  # pixels by which grids that are the same may differ
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from pathlib import Path
@@ -181,6 +182,7 @@ def _write(frame: gpd.GeoDataFrame, output: Path) -> None:
             if output.suffix == ".parquet":
                 frame.to_parquet(temporary)
             else:
+                logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells how many rows it writes
                 frame.to_file(temporary, layer=output.stem, driver="GPKG", engine="pyogrio")
             os.replace(temporary, output)
         finally:
