@@ -30,13 +30,13 @@ def predict_scenes(cfg: dict[str, Any], command: str) -> str:
     Returns:
         What was done, in a line.
     """
-    from .mapping.mapper import of_run
+    from .mapping.mapper import of_path
     from .mapping.maps import map_scene
     from .mapping.scenes import map_scenes, scenes_of
 
     told = _print if cfg["progress"] == "lines" else _silent
     scenes, settings = scenes_of(cfg["input"]), _settings(cfg)
-    mapper = of_run(cfg["run"], cfg["domain"] or None, cfg["checkpoint"])
+    mapper = of_path(cfg["run"], cfg["domain"] or None, cfg["checkpoint"])
     output = Path(cfg["output"])
     if isinstance(scenes, list):
         manifest = map_scenes(mapper, scenes, output, settings, command, told)

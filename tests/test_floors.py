@@ -25,7 +25,18 @@ FLOORS = {
     "mapping": 4, "predict": 4,
 }  # fmt: skip
 APART = ({"encoders", "heads"}, {"data"})  # same floor, never import each other
-HYDRA_ONLY = {"registry", "signature", "cli", "train", "evaluate", "prepare", "benchmark", "diagnose", "export", "predict"}
+HYDRA_ONLY = {
+    "registry",
+    "signature",
+    "cli",
+    "train",
+    "evaluate",
+    "prepare",
+    "benchmark",
+    "diagnose",
+    "export",
+    "predict",
+}
 
 
 def room(path: Path) -> str:

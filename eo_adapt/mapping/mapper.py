@@ -58,6 +58,33 @@ class Mapper:
         return bool(self.card["imagery"][next(iter(self.card["bands"]))]["kind"] == "series")
 
 
+def of_path(path: Path | str, domain: str | None = None, checkpoint: str = "best") -> Mapper:
+    """The network of a run directory (:func:`of_run`), or what ``python -m eo_adapt.export`` made.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+        ValueError: If it labels parcels, not pixels.
+    """
+    folder = Path(path)
+    if (folder / "checkpoints").is_dir() or not folder.exists():
+        return of_run(folder, domain, checkpoint)
+    from ..exporting.predictor import load
+
+    one = load(folder, domain)
+    if not one.maps:
+        raise ValueError(f"{path} labels parcels: predict their tables from the run directory")
+    about = one.about
+    return Mapper(
+        partial(_exported, str(path), domain), about, one.domain, about["checkpoint"], about["temperature"], str(path)
+    )
+
+
+def _exported(path: str, domain: str | None, device: torch.device) -> Network:
+    from ..exporting.predictor import load
+
+    return load(path, domain, str(device)).logits
+
+
 def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best") -> Mapper:
     """The network of a run for one of its domains.
 
@@ -135,11 +162,11 @@ def colours_of(card: Mapping[str, Any]) -> list[str]:
     from ..data.recipe import Recipe, make
     from ..report.look import FILLS
 
-    own: dict[str, str] = {}
+    own: dict[str, str] = dict(card.get("colours", {}))
     data = card["config"].get("data", {}) if "config" in card else {}
     try:
         classes = make(Recipe.load(data["recipe"]).reader).classes
-        own = dict(classes.colours)
+        own = {**classes.colours, **own}
         for old, new in joined_names(classes, data.get("join") or {}).items():
             if old in own:
                 own.setdefault(new, own[old])

@@ -19,7 +19,7 @@ from .blocks import Job, run_blocks
 from .cog import Layer, publish, write_cog
 from .engine import Engine
 from .looks import entries
-from .mapper import Loads, Mapper, colours_of, of_run
+from .mapper import Loads, Mapper, colours_of, of_path
 from .paint import NODATA, layers_of
 from .scene import Scene, open_scene
 from .settings import Settings as Settings
@@ -44,7 +44,7 @@ def map_scene(
     """Map one scene.
 
     Args:
-        run: A run directory, or what :func:`.mapper.of_run` made of one.
+        run: A run directory, an export, or what :func:`.mapper.of_path` made of one.
         given: A file, or sensor -> file, pattern with ``{date}``, or mapping (:class:`.looks.Entry`).
         output: The class map, ``<name>.tif``; probabilities and entropy get ``_probabilities`` and ``_entropy``.
         settings: How.
@@ -61,7 +61,7 @@ def map_scene(
         OSError: If the disk is full or nothing may be written there; no file gets its final name.
     """
     settings, output = settings or Settings(), Path(output)
-    mapper = run if isinstance(run, Mapper) else of_run(run, domain)
+    mapper = run if isinstance(run, Mapper) else of_path(run, domain)
     try:
         return _map(mapper, given, output, settings, command, told)
     except TileError as error:  # that images may be skipped is said to those who prepare a store

@@ -20,6 +20,7 @@ from rio_cogeo import cog_validate
 from eo_adapt.assemble import build_task
 from eo_adapt.data.loader import Part, PartLoader
 from eo_adapt.data.scenes.datamodule import SceneDataModule
+from eo_adapt.export import main as export_main
 from eo_adapt.mapping.mapper import of_run
 from eo_adapt.mapping.maps import Settings, map_scene
 from eo_adapt.mapping.scenes import map_scenes, scenes_of
@@ -68,6 +69,20 @@ def mosaic(data: SceneDataModule, tmp_path_factory: pytest.TempPathFactory) -> P
     return echo.write(
         tmp_path_factory.mktemp("mosaic") / "mosaic.tif", image, BANDS.split(","), crs="EPSG:2154", transform=place
     )
+
+
+def test_an_exported_network_makes_the_same_map(aerial: Path, mosaic: Path, tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    export_main(config(f"run={aerial}", f"out={tmp_path / 'export'}", "formats=[safetensors]", name="export"))
+    how = Settings(tile=64, overlap=16, probabilities=True)
+    for name, source in (("run", aerial), ("export", tmp_path / "export")):
+        map_scene(source, mosaic, tmp_path / f"{name}.tif", how)
+    one, other = (echo.read(tmp_path / f"{name}_probabilities.tif").astype(int) for name in ("run", "export"))
+    assert np.abs(one - other).max() <= 1  # norms are folded
+    with rasterio.open(tmp_path / "run.tif") as first, rasterio.open(tmp_path / "export.tif") as second:
+        assert first.colormap(1) == second.colormap(1)
+        same = "EO_ADAPT_CHECKPOINT_SHA256"
+        assert first.tags()[same] == second.tags()[same]
 
 
 @pytest.mark.parametrize("adapt", ["tent", "adabn", "label_shift"])
