@@ -143,3 +143,9 @@ def test_vertical_units_in_geotiff_keys_count() -> None:
         vlrs = (Record(),)
 
     assert clouds._keyed(Head()) == pytest.approx(1200 / 3937)
+
+
+def test_a_wrong_crs_is_told_by_coordinates_that_are_nowhere(tmp_path: Path) -> None:
+    write_cloud(tmp_path / "a.laz", **made_up(50), crs="")
+    with pytest.raises(ValueError, match=r"a.laz: x and y from \(700.* nowhere on Earth in the CRS 'WGS 84'"):
+        Cloud(tmp_path / "a.laz", crs="EPSG:4326").about()

@@ -82,7 +82,19 @@ class Cloud:
         crs, scale = self._crs(head)
         copc = any(v.user_id == "copc" and v.record_id == 1 for v in head.vlrs)
         (west, south), (east, north) = ((float(v) for v in corner[:2]) for corner in (head.mins, head.maxs))
+        self._check_place((west, south, east, north), crs)
         return Header(int(head.point_count), (west, south, east, north), crs, scale, copc)
+
+    def _check_place(self, bounds: tuple[float, float, float, float], crs: str) -> None:
+        """Refuse coordinates that are nowhere on Earth in this CRS."""
+        turn = to_frame(crs, "EPSG:4326")
+        corners = (bounds[0::2], bounds[1::2])
+        lon, lat = np.abs(corners if turn is None else turn.transform(*corners))  # inf where there is no such place
+        if not ((lon <= 180).all() and (lat <= 90).all()):
+            raise ValueError(
+                f"{self.path}: x and y from {bounds[:2]} to {bounds[2:]} are nowhere on Earth in the CRS "
+                f"{parse_crs(crs, str(self.path)).name!r}: declare the right one (the reader's crs)"
+            )
 
     def _crs(self, head: Any) -> tuple[str, float]:
         """CRS of x and y, and metres per unit of z."""

@@ -196,9 +196,17 @@ def same_grid(root: Path, mask: Raster, grid: Grid) -> str:
 
 
 def other_footprint(grid: Grid, first: Grid) -> str:
-    """How the ground that a further sensor's image covers differs from the first's, by more than a pixel; "" if not."""
+    """How the ground that a further sensor's image covers differs from the first's, by more than a pixel; "" if not.
+
+    Images that do not say where they lie are taken for the same ground; then their sides must be in proportion.
+    """
     if not (grid.crs and first.crs):
-        return ""
+        if abs(grid.width * first.height / first.width - grid.height) < 1:
+            return ""
+        return (
+            f"has {grid.height} x {grid.width} pixels, that of the first sensor {first.height} x {first.width}: no "
+            "size of a pixel makes them the same ground"
+        )
     if problem := _other_crs(grid, first):
         return problem
     here, there = _corners(grid), _corners(first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,8 @@ def statistics_of(
         rows: (M,) positions of the labelled training patches.
 
     Returns:
-        Sensor -> (mean, std), one number a band; a constant band has std 1. Places of points have mean 0 and std 1.
+        Sensor -> (mean, std), one number a band; a constant band has std 1. Places of points have mean 0 and std 1. An
+        optional sensor that all these patches lack gets the numbers of all patches that have it, with a warning.
 
     Raises:
         ValueError: If there is no pixel at all.
@@ -32,6 +34,13 @@ def statistics_of(
     for name, wanted in bands.items():
         numbers = band_numbers(store.sensors[name], wanted, name)
         index = store.index.iloc[rows]
+        if store.sensors[name].optional and not index[f"{name}.n"].any():
+            index = store.index
+            warnings.warn(
+                f"no labelled training patch has {name!r}, so a network learns nothing of it; its numbers are taken "
+                f"from all patches that have it. Leave it out with data.bands or encoder.modalities",
+                stacklevel=2,
+            )
         n = index[f"{name}.n"].to_numpy(np.float64)[:, None]
         mean, m2 = (np.stack(index[f"{name}.{key}"].to_list())[:, numbers] for key in ("mean", "m2"))
         if not n.sum():

@@ -18,7 +18,7 @@ from .labels import UNKNOWN, Remap
 from .points import cropped
 from .points import padded as padded_points
 from .store import SceneStore
-from .windows import narrow, onto, padded, place, scaled, stacked, step_of, window_of
+from .windows import narrow, nearest, onto, padded, place, scaled, stacked, step_of, window_of
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,11 @@ class PatchReader:
         for row, part in zip(rows, parts, strict=True):
             size = self.store.size(row, name)
             own = np.array(size) / self.store.sizes[row]
-            read.append(self.store.pixels(row, name, bands, onto(part, own, size)))
+            found = self.store.pixels(row, name, bands, onto(part, own, size))
+            if not np.allclose(own, ratio):  # finer or coarser pixels than the batch's first patch has
+                one = scaled((int(part[2]), int(part[3])), ratio)
+                found = nearest(found[0], one), nearest(found[1], one)
+            read.append(found)
         counts = stacked([narrow(values) for values, _ in read], scaled(side, ratio), 0)
         seen = stacked([where for _, where in read], scaled(side, ratio), False)
         if not sensor.series:

@@ -69,6 +69,15 @@ def onto(part: np.ndarray, ratio: np.ndarray, size: tuple[int, int]) -> Window:
     return row, column, height, width
 
 
+def nearest(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(..., h, w) on another number of pixels of the same ground, of each the nearest."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for new, old in zip(size, array.shape[-2:], strict=True)
+    )
+    return array[..., rows[:, None], columns]
+
+
 def narrow(values: np.ndarray) -> np.ndarray:
     """In a type that torch computes with."""
     return values.astype(NARROW[values.dtype]) if values.dtype in NARROW else values
