@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .. import __version__
+from .backscatter import FirstLook
 from .prepared import StoreError
 from .ragged import OPTIONAL
 from .records import Record, Sensor, Series
@@ -55,6 +56,7 @@ class StoreWriter:
         self.attributes: list[np.ndarray] = []
         self.keys: set[str] = set()
         self.dropped: list[tuple[str, str]] = []
+        self._looks = {name: FirstLook(name, sensor, recipe) for name, sensor in self.sensors.items()}
         self._files: dict[Path, BinaryIO] = {}
 
     def __enter__(self) -> StoreWriter:
@@ -79,8 +81,8 @@ class StoreWriter:
         """Append one parcel.
 
         Raises:
-            ValueError: If its id occurred before, its sensors or shapes do not fit, or it has no valid date. Nothing of
-                it is written then.
+            ValueError: If its id occurred before, its sensors or shapes do not fit, it has no valid date, or radar of
+                the first parcels cannot be of its unit. Nothing of it is written then.
         """
         if record.key in self.keys:
             raise ValueError(
@@ -102,6 +104,8 @@ class StoreWriter:
             self.dropped.append((record.key, "no valid date"))
             return
         self._check_alike(record, parts)
+        for name, part in parts.items():
+            self._looks[name].add(part)
         for name, part in parts.items():
             self._append(name, part)
         self.keys.add(record.key)
@@ -142,6 +146,8 @@ class StoreWriter:
     def _finish(self) -> None:
         if not self.rows:
             raise StoreError(f"the {self.recipe} data gave no usable parcel ({len(self.dropped)} without a valid date)")
+        for look in self._looks.values():
+            look.judge()
         if self.attributes:
             np.save(self.temporary / "attributes.npy", np.stack(self.attributes))
         write_index(self.temporary / "index.parquet", pd.DataFrame(self.rows), self.geometry, self.crs)

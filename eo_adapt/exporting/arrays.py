@@ -40,7 +40,7 @@ def tensors_of(
     for sensor, given in inputs.items():
         known = _known(sensor, given)
         look = _look(sensor, known, list(bands.get(sensor, [])), layout.fields(sensor)["values"])
-        check_units(sensor, look, known.get("units"), units.get(sensor, ""))
+        check_units(sensor, look, known.get("units"), units.get(sensor, ""), bands.get(sensor, ()))
         check_days(sensor, look)
         looks[sensor] = look
     return of_observations(looks, layout, {sensor: len(names) for sensor, names in bands.items()})
@@ -127,7 +127,7 @@ def ordered(sensor: str, x: Tensor, axis: int, given: Sequence[str] | None, want
     return x if names == wanted else x.index_select(axis, torch.tensor([names.index(name) for name in wanted]))
 
 
-def check_units(sensor: str, look: Observation, given: str | None, units: str) -> None:
+def check_units(sensor: str, look: Observation, given: str | None, units: str, bands: Sequence[str]) -> None:
     """Refuse values that are said to be, or can only be, of another unit, and nan where something is valid.
 
     Raises:
@@ -135,26 +135,30 @@ def check_units(sensor: str, look: Observation, given: str | None, units: str) -
     """
     if given is not None and units and given != units:
         raise ValueError(f"{sensor!r} is given in {given!r}; the network was trained on {units!r}: convert it")
-    seen = shown(look)
-    if not bool(seen.isfinite().all()):
+    x, there = look.values, shown(look)
+    if not bool(x[there].isfinite().all()):
         raise ValueError(
             f"{sensor!r} has values that are nan or infinite where its masks say that something is there: give valid "
             "(dates) or valid_pixels, False at those places"
         )
-    if why := misfit(seen.numpy(), units):
+    by_band = x.where(there, torch.nan).movedim(_band_axis(look), 0).numpy()
+    if why := misfit(by_band, units, bands):
         raise ValueError(f"the network was trained on {units} of {sensor!r}; {why}")
 
 
 def shown(look: Observation) -> Tensor:
-    """(N,) values of whatever is valid."""
+    """Which values are valid, in the shape of the values."""
     x, there = look.values, torch.ones_like(look.values, dtype=torch.bool)
-    series = look.days is not None or look.valid is not None
     if look.valid is not None and look.valid.shape == x.shape[:2]:
         there = there & look.valid.view(*look.valid.shape, *[1] * (x.ndim - 2))
     pixels = look.valid_pixels
     if pixels is not None and pixels.ndim == x.ndim - 1:
-        there = there & pixels.unsqueeze(2 if series or x.ndim == 5 else 1)
-    return x[there]
+        there = there & pixels.unsqueeze(_band_axis(look))
+    return there
+
+
+def _band_axis(look: Observation) -> int:
+    return 2 if look.days is not None or look.valid is not None or look.values.ndim == 5 else 1
 
 
 def check_days(sensor: str, look: Observation) -> None:

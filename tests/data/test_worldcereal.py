@@ -113,6 +113,11 @@ def test_other_units_are_refused(raw: Path, band: str, factor: float, offset: fl
 def test_linear_power_is_no_decibels() -> None:
     with pytest.raises(ValueError, match="below 0 over land"):
         plausible(Path("x"), "s1", np.full((3, 12, 2), 0.05, np.float32))
+    mixed = np.full((3, 12, 2), -12.0, np.float32)
+    mixed[..., 1] = 0.05
+    mixed[0, 0, 1] = -1e-5
+    with pytest.raises(ValueError, match="x: VH_dB lies in"):
+        plausible(Path("x"), "s1", mixed)
 
 
 def test_damaged_and_foreign_files_are_refused(raw: Path) -> None:

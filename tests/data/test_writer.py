@@ -275,3 +275,23 @@ def test_float_sensor_takes_any_number(tmp_path: Path) -> None:
     values = np.array([[-431.5], [8848.0]])
     store = write(tmp_path / "s", [record("a", Series(values, np.array([1, 2])))], {"s2": wide})
     np.testing.assert_array_equal(store.gather(torch.tensor([0]), {"s2": ["h"]})["s2"].values[0], values)
+
+
+@pytest.mark.parametrize("parcels", [1, 250])
+@pytest.mark.parametrize("pixels", [0, 4])
+def test_linear_radar_in_a_sensor_of_decibels_is_refused(tmp_path: Path, parcels: int, pixels: int) -> None:
+    rng = np.random.default_rng(0)
+
+    def made(i: int, linear: bool) -> Record:
+        look = series(rng, 5, pixels, S1)
+        values = 10 ** (look.values / 10) if linear else look.values
+        values[..., 0, :] = np.nan if i % 2 else values[..., 0, :]
+        values[..., 1, 0] -= 0.2 * linear * (i == 0)  # one value below 0 is no decibel
+        return record(f"p{i}", {"s1": replace(look, values=values)})
+
+    with pytest.raises(ValueError, match=r"sensor 's1' of the toy data, in its first parcels: .* units: linear"):
+        write(tmp_path / "store", (made(i, linear=True) for i in range(parcels)), {"s1": S1})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"'s1' .* no linear: they look like decibels"):
+        write(tmp_path / "store", [made(1, linear=False)], {"s1": replace(S1, units="linear")})
+    assert len(write(tmp_path / "store", (made(i, linear=False) for i in range(parcels)), {"s1": S1})) == parcels

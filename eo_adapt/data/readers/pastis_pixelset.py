@@ -138,7 +138,7 @@ class PastisPixelSet:
         order = np.argsort(days, kind="stable")
         pixels = values.transpose(2, 0, 1)[:, order]
         if name != "S2":
-            if problem := misfit(pixels[np.isfinite(pixels)], imagery.units):
+            if problem := misfit(pixels.transpose(2, 0, 1), imagery.units, imagery.bands):
                 raise ValueError(f"{path}: {problem}")
             return Series(pixels.astype(np.float32), days[order])
         if (pixels != np.rint(pixels)).any() or (pixels.size and not _NODATA <= pixels.min() <= pixels.max() <= 32767):

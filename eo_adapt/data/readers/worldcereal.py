@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ..records import Record, Sensor, Series
+from ..scenes.units import not_decibels
 from .files import damaged, need
 
 SERIES, CLASSES = "worldcereal_ts.npz", "worldcereal_class_mappings.json"
@@ -117,8 +118,9 @@ def plausible(path: Path, sensor: str, values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
     odd = known & ((values < low) | (values > high))
     share = odd.sum((0, 1)) / np.maximum(known.sum((0, 1)), 1)
-    linear = sensor == "s1" and bool(known.any()) and float(values[known].min()) >= 0  # decibels of land are below 0
-    if linear or (share > 0.1).any():
+    if sensor == "s1":
+        share = np.where([not_decibels(values[..., band]) for band in range(len(bands))], 1.0, share)
+    if (share > 0.1).any():
         worst = int(np.argmax(share))
         name, land = SENSORS[sensor][bands[worst]], ", and below 0 over land" if sensor == "s1" else ""
         there = values[..., worst][known[..., worst]]

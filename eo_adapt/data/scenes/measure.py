@@ -106,7 +106,7 @@ def _measured(root: Path, scene: Scene, name: str, image: Raster | Series, image
     grid = _checked(root, scene, name, image, imagery)
     counts, seen = read_image(root, image, imagery, range(len(imagery.bands)))
     sums, values = _moments(counts, seen, imagery)
-    if problem := misfit(values, imagery.units):
+    if problem := misfit(values, imagery.units, imagery.bands):
         raise ValueError(f"patch {scene.key!r}: {name} {root / image.path}: {problem}")
     return Measured({**_where(image), **sums}, grid, seen)
 

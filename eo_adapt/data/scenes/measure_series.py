@@ -131,6 +131,6 @@ def moments(
         mean += (own - mean) * more / (n + more)
         n += more
     some = frames.values[valid][..., ::4, ::4].swapaxes(0, 1)[:, frames.seen[valid][..., ::4, ::4]]
-    if problem := misfit(some.astype(np.float64) * imagery.scale + imagery.offset, imagery.units):
+    if problem := misfit(some.astype(np.float64) * imagery.scale + imagery.offset, imagery.units, imagery.bands):
         raise ValueError(f"patch {scene.key!r}: {name} {root / path}: {problem}")
     return {"n": n, "mean": mean.tolist(), "m2": m2.tolist()}

@@ -140,6 +140,28 @@ def test_units_are_checked_by_range(units: str, values: np.ndarray, says: str) -
     assert (says in misfit(values, units)) if says else misfit(values, units) == ""
 
 
+LINEAR = np.random.default_rng(0).gamma(2, 0.05, (3, 400))  # some four looks of land
+NOISY = np.where(np.arange(400) == 7, -1e-5, LINEAR)
+
+
+@pytest.mark.parametrize(
+    ("bands", "values", "says"),
+    [
+        (("VV",), NOISY[:1], "median of 0.0"),
+        (("VV", "VH", "VV-VH"), np.r_[NOISY[:2], 7 + NOISY[2:]], "in VV, "),
+        (("VV", "VH", "VV-VH"), np.r_[10 * np.log10(LINEAR[:1]), LINEAR[1:2], -7 + NOISY[2:]], "in VH, "),
+        (("VV", "VH", "VV/VH"), np.r_[10 * np.log10(LINEAR[:2]), 7 + LINEAR[2:]], ""),
+        (("vh_asc", "angle"), np.r_[10 * np.log10(LINEAR[:1]), 38 + LINEAR[:1]], ""),
+        (("ratio",), 7 + LINEAR[:1], ""),
+        (("VV",), np.r_[np.full(90, 3.0), np.full(10, -4.0)][None], ""),  # a town, and a lawn
+        (("VV",), np.where(np.arange(400) < 100, np.nan, NOISY[:1]), "no dB"),
+    ],
+)
+def test_backscatter_is_judged_band_by_band(bands: tuple[str, ...], values: np.ndarray, says: str) -> None:
+    found = misfit(values, "dB", bands)
+    assert (says in found and "declare units: linear" in found) if says else found == ""
+
+
 @pytest.mark.parametrize(("units", "value"), [("dB", 0.05), ("linear", -9.0)])
 def test_radar_of_another_unit_is_refused_with_its_file(root: Path, units: str, value: float) -> None:
     np.save(root / "r.npy", np.full((3, 1, 8, 8), value, np.float32))
