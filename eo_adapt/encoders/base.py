@@ -17,11 +17,13 @@ class Encoder(nn.Module, ABC):
         channels: Channels of each returned map, finest first.
         strides: Input pixels per cell of each map; ``(0,)`` for a parcel vector.
         apart: Whether the last map only holds the modalities side by side, so that a head must join their answers.
+        size: Height and width in pixels of the patches that it reads, where its looks do not tell, as of points.
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     apart: bool = False
+    size: tuple[int, int] | None = None
 
     def parts(self) -> Mapping[str, Encoder]:
         """Modality -> its own encoder, of a fusion that has them; what each saw is in ``Features.branches``."""

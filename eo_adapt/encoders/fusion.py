@@ -133,12 +133,20 @@ class Fusion(Encoder):
         if self.strides[0] == 0:
             return None
         name = self.grid if self.grid != "auto" else next((n for n in self.modalities if n in inputs), "")
+        if name in self.parts() and (size := self.parts()[name].size) is not None:
+            return size
         if name not in inputs:
             raise LookupError(
                 f"encoder.grid={name} says how large the maps are; this batch holds {sorted(inputs)}: give it with all "
                 "its pixels invalid"
             )
-        height, width = inputs[name].values.shape[-2:]
+        values = inputs[name].values
+        if values.ndim not in (4, 5):
+            raise ValueError(
+                f"encoder.grid={name} says how large the maps are, and its values {tuple(values.shape)} have no rows "
+                "and columns: set encoder.grid to a sensor of images or image series"
+            )
+        height, width = values.shape[-2:]
         return height, width
 
     def _thinned(self, inputs: Inputs, present: Tensor) -> tuple[Inputs, Tensor]:
@@ -148,7 +156,7 @@ class Fusion(Encoder):
             if name not in thin:
                 continue
             look = hide(thin[name], kept[:, i]) if self.drop_modality.active else thin[name]
-            if self.drop_dates[i] and (look.valid is not None or look.values.ndim == 5):
+            if self.drop_dates[i] and (look.days is not None or look.values.ndim == 5):  # points have no dates
                 look = replace(look, valid=drop_dates(valid_dates(look), self.drop_dates[i]))
             thin[name] = look
         return thin, kept

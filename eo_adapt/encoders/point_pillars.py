@@ -43,6 +43,8 @@ class PointPillars(Encoder):
         ValueError: If it has fewer than three bands, an option is out of range, or timm cannot build the backbone.
     """
 
+    size: tuple[int, int]
+
     def __init__(
         self,
         sensors: Mapping[str, int],

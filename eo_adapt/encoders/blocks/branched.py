@@ -61,6 +61,8 @@ class Branched(Scheme):
         if lead is not None:
             return tuple(lead.shape[2:])
         name = self.names[0]
+        if (size := self.parts()[name].size) is not None:
+            return tuple(side // stride for side in size)
         if name not in inputs:
             raise LookupError(
                 f"{name!r} leads this fusion of maps and says how large they are; this batch holds {sorted(inputs)}: "
