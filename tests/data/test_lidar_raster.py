@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pyproj import Transformer
 from scans import CRS, EAST, NORTH, copc, frame, made_up
 
 from eo_adapt.data.lidar.cloud import Cloud, read
-from eo_adapt.data.lidar.frame import Frame
+from eo_adapt.data.lidar.frame import Frame, to_frame
 from eo_adapt.data.lidar.rasterise import BANDS, rasterise
 from eo_adapt.data.lidar.write import NODATA, write_bands
 from eo_adapt.data.scenes.raster import grid_of, read_image
@@ -154,7 +155,30 @@ def test_windows_of_cloud_optimised_files_are_read_alone(tmp_path: Path, monkeyp
     monkeypatch.setattr(laspy.CopcReader, "query", lambda self, box: asked.append(box) or query(self, box))
     one, other = (rasterise([Cloud(tmp_path / n)], grid).values for n in ("a.copc.laz", "b.laz"))
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
-    assert [list(box.mins) + list(box.maxs) for box in asked] == [list(grid.bounds())[:2] + list(grid.bounds())[2:]]
+    (box,) = asked
+    west, south, east, north = grid.bounds()
+    np.testing.assert_allclose([*box.mins, *box.maxs], [west - 1, south - 1, east + 1, north + 1])
+
+
+@pytest.mark.parametrize(("crs", "pixel"), [(CRS, 1.0), (CRS, 0.7), ("EPSG:32631", 1.0)])
+def test_chunks_of_cloud_optimised_files_are_rows_that_share_no_point(tmp_path: Path, crs: str, pixel: float) -> None:
+    points = made_up()
+    points["xyz"][:200, 1] = np.round(points["xyz"][:200, 1])  # on the edges of rows
+    copc(tmp_path / "a.copc.laz", {**points, "crs": CRS})
+    write_cloud(tmp_path / "b.laz", **points, crs=CRS)
+    area = (EAST + 2, NORTH + 1, EAST + 9.9, NORTH + 8.9)
+    turn = to_frame(CRS, crs)
+    grid = Frame.around(area if turn is None else turn.transform_bounds(*area), crs, pixel)
+    chunks = list(read(Cloud(tmp_path / "a.copc.laz"), grid, 500))
+    assert 4 <= len(chunks) <= grid.height
+    assert max(len(chunk.z) for chunk in chunks) < 700
+    ends = [(np.floor(chunk.row.min()), np.floor(chunk.row.max())) for chunk in chunks]
+    assert all(last < first for (_, last), (first, _) in pairwise(ends))
+    one, other = (
+        np.column_stack([np.concatenate(values) for values in zip(*parts, strict=True)])
+        for parts in (chunks, read(Cloud(tmp_path / "b.laz"), grid, 500))
+    )
+    np.testing.assert_array_equal(*(x[np.lexsort(x.T)] for x in (one, other)))
 
 
 # -- what a person gets wrong ----------------------------------------------------------------------------------------

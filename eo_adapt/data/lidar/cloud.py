@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,6 +142,12 @@ class Header(NamedTuple):
 def read(cloud: Cloud, frame: Frame, size: int = CHUNK) -> Iterator[Points]:
     """The points of a cloud that fall on a grid, chunk by chunk; what a grid's edge cuts belongs to the next pixel.
 
+    Args:
+        cloud: The file.
+        frame: The grid.
+        size: Points of a chunk. Of cloud-optimised files a chunk is a band of the grid's rows that would hold about as
+            many if points lay evenly, at least one row.
+
     Raises:
         TileError: If the file is missing, cut short or damaged.
         ValueError: If its CRS is not known, or cannot be transformed to the grid's.
@@ -149,8 +156,8 @@ def read(cloud: Cloud, frame: Frame, size: int = CHUNK) -> Iterator[Points]:
     if not _overlap(about.bounds_in(frame.crs), frame.bounds()):
         return
     turn = to_frame(about.crs, frame.crs)
-    for raw in _chunks(cloud.path, about, frame, size):
-        points = _on(raw, frame, turn, about.scale, cloud.drop)
+    for raw, rows in _chunks(cloud.path, about, frame, size):
+        points = _on(raw, frame, rows, turn, about.scale, cloud.drop)
         if len(points.z):
             yield points
 
@@ -176,35 +183,63 @@ def opened(path: Path) -> Iterator[Any]:
         raise TileError(f"{path} cannot be read ({type(error).__name__}: {error}): {BROKEN}") from error
 
 
-def _chunks(path: Path, about: Header, frame: Frame, size: int) -> Iterator[Any]:
+def _chunks(path: Path, about: Header, frame: Frame, size: int) -> Iterator[tuple[Any, tuple[int, int]]]:
+    """Points, and of which rows of the grid (first, end) they are to be taken."""
     if about.copc:
-        yield _window(path, about, frame)
+        yield from _bands(path, about, frame, size)
         return
     got = 0
     with opened(path) as file:
         for raw in file.chunk_iterator(size):
             got += len(raw)
-            yield raw
+            yield raw, (0, frame.height)
         if got != about.points:
             raise TileError(f"{path} holds {got} of the {about.points} points that its header promises: {BROKEN}")
 
 
-def _window(path: Path, about: Header, frame: Frame) -> Any:
-    """Points of the octree's nodes that a grid touches."""
+def _bands(path: Path, about: Header, frame: Frame, size: int) -> Iterator[tuple[Any, tuple[int, int]]]:
+    """Points in the octree's nodes that a band of rows touches, some of them beside it, and which rows these are."""
     import laspy
     import lazrs
 
-    turn = to_frame(frame.crs, about.crs)
-    west, south, east, north = frame.bounds() if turn is None else turn.transform_bounds(*frame.bounds())
-    box = laspy.copc.Bounds(mins=np.array([west, south]), maxs=np.array([east, north]))
+    step = max(1, frame.height // max(1, math.ceil(_expected(about, frame) / size)))
     try:
         with laspy.CopcReader.open(path) as file:
-            return file.query(box)
+            for first in range(0, frame.height, step):
+                end = min(first + step, frame.height)
+                yield file.query(_box(about, frame, first, end)), (first, end)
     except (laspy.errors.LaspyException, lazrs.LazrsError, OSError, EOFError, ValueError) as error:
         raise TileError(f"{path} cannot be read ({type(error).__name__}: {error}): {BROKEN}") from error
 
 
-def _on(raw: Any, frame: Frame, turn: Any, scale: float, drop: tuple[int, ...]) -> Points:
+def _expected(about: Header, frame: Frame) -> float:
+    """Points on a grid, if they lay evenly."""
+    west, south, east, north = about.bounds
+    left, low, right, high = _bounds(about, frame)
+    area = (east - west) * (north - south)
+    shared = max(0.0, min(east, right) - max(west, left)) * max(0.0, min(north, high) - max(south, low))
+    return about.points * (shared / area if area > 0 else 1.0)
+
+
+def _box(about: Header, frame: Frame, first: int, end: int) -> Any:
+    """Bounds of some rows and a pixel around them (edges bend between CRSs, queries round), in the CRS of the file."""
+    import laspy
+
+    a, b, c, d, e, f = frame.transform
+    x, y = c - a + b * (first - 1), f - d + e * (first - 1)
+    west, south, east, north = _bounds(
+        about, replace(frame, height=end - first + 2, width=frame.width + 2, transform=(a, b, x, d, e, y))
+    )
+    return laspy.copc.Bounds(mins=np.array([west, south]), maxs=np.array([east, north]))
+
+
+def _bounds(about: Header, frame: Frame) -> tuple[float, ...]:
+    """West, south, east, north of a grid, in the CRS of the file."""
+    turn = to_frame(frame.crs, about.crs)
+    return frame.bounds() if turn is None else tuple(turn.transform_bounds(*frame.bounds()))
+
+
+def _on(raw: Any, frame: Frame, rows: tuple[int, int], turn: Any, scale: float, drop: tuple[int, ...]) -> Points:
     kind = np.asarray(raw.classification, np.uint8)
     keep = np.asarray(raw.withheld) == 0
     for noise in drop:
@@ -213,7 +248,7 @@ def _on(raw: Any, frame: Frame, turn: Any, scale: float, drop: tuple[int, ...]) 
     if turn is not None:
         x, y = turn.transform(x, y)
     column, row = frame.place(x, y)
-    inside = (column >= 0) & (column < frame.width) & (row >= 0) & (row < frame.height)  # False for inf
+    inside = (column >= 0) & (column < frame.width) & (row >= rows[0]) & (row < rows[1])  # False for inf
     at = np.flatnonzero(keep)[inside]
     number, returns = (np.asarray(a, np.float32)[at] for a in (raw.return_number, raw.number_of_returns))
     ratio = np.where(returns > 0, np.minimum(number, returns) / np.maximum(returns, 1), 1).astype(np.float32)
