@@ -46,3 +46,12 @@ def pick_sensor(sensors: Mapping[str, int], sensor: str) -> str:
         hint = "set encoder.sensor to one of them" if sensor == "auto" else "set encoder.sensor=auto or to one of them"
         raise LookupError(f"encoder.sensor is {sensor!r}; the data provide {sorted(sensors)}: {hint}")
     return sensor
+
+
+def way_out(sensor: str, other_kind: bool) -> str:
+    """What to do about a look that an encoder does not read: of another kind (image, series), or with other bands."""
+    if other_kind:
+        return (
+            f"take an encoder that reads such, or, in a fusion, give {sensor!r} a branch of its own (encoder.branches)"
+        )
+    return "build it with the sensors of this data"

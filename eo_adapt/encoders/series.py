@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..types import Inputs, Observation
-from .base import Encoder, pick_sensor
+from .base import Encoder, pick_sensor, way_out
 from .blocks.frames import clean_frames
 
 
@@ -50,7 +50,7 @@ class SeriesEncoder(Encoder):
         if len(shape) != 5 or shape[2] != self.bands:
             raise ValueError(
                 f"{name} with {self.bands} bands reads image series (B, T, {self.bands}, H, W); {self.sensor!r} has "
-                f"shape {shape}: build it with the sensors of this data"
+                f"shape {shape}: {way_out(self.sensor, len(shape) != 5)}"
             )
         batch, dates, _, height, width = shape
         wanted = {"days": (batch, dates), "valid": (batch, dates), "valid_pixels": (batch, dates, height, width)}

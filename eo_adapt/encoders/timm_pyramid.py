@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..types import Features, Inputs
-from .base import Encoder, pick_sensor
+from .base import Encoder, pick_sensor, way_out
 
 COLOURS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 NESTED = ("state_dict", "model")  # where checkpoints of training scripts keep the weights
@@ -176,7 +176,7 @@ class TimmPyramid(Encoder):
         if len(shape) != 4 or shape[1] != self.bands:
             raise ValueError(
                 f"{type(self).__name__} with {self.bands} bands reads images (B, {self.bands}, H, W); {self.sensor!r} "
-                f"has shape {shape}: build it with the sensors of this data"
+                f"has shape {shape}: {way_out(self.sensor, len(shape) != 4)}"
             )
         batch, _, height, width = shape
         step = max(self.strides)

@@ -110,3 +110,7 @@ def test_metadata_is_added_to_the_deepest_map_alone() -> None:
     plain, told = net.eval()({"aerial": inputs["aerial"]}).maps, net(inputs).maps
     assert all(torch.equal(a, b) for a, b in zip(plain[:-1], told[:-1], strict=True))
     assert not torch.allclose(plain[-1], told[-1])
+    with pytest.raises(
+        ValueError, match=r"adds to maps of the first modality; here 'attributes' gives vectors: set enc"
+    ):
+        Fusion({"attributes": 3}, Numbers, scheme="added", modalities=["attributes"])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eo_adapt.encoders.blocks.modalities import of_rows
 from eo_adapt.encoders.fusion import Fusion
+from eo_adapt.encoders.timm_pyramid import TimmPyramid
 from eo_adapt.encoders.utae import UTAE
 from eo_adapt.heads.base import Head
 from eo_adapt.heads.decoders import UNet
@@ -131,6 +132,14 @@ def test_what_does_not_fit_is_refused() -> None:
         fusion("late", grid="areal")
     with pytest.raises(ValueError, match=r"encoder\.crop=4 is for encoder\.scheme=added"):
         fusion("late", crop=4)
+    with pytest.raises(ValueError, match=r"encoder\.crop is a number of cells, 0 = the whole map; got -1"):
+        fusion("added", crop=-1)
+    with pytest.raises(
+        ValueError, match=r"TimmPyramid .* reads images .* give 's2' a branch of its own \(encoder.bran"
+    ):
+        Fusion(IMAGES, partial(TimmPyramid, backbone="test_resnet"), modalities=["s2"])(inputs)
+    with pytest.raises(ValueError, match=r"UTAE .* reads image series .* give 'aerial' a branch of its own"):
+        Fusion(IMAGES, partial(UTAE, **SMALL), modalities=["aerial"])(inputs)
     with pytest.raises(ValueError, match=r"encoder\.down must be 2 .* or 1 .*; got 3"):
         UTAE({"s2": 3}, **UTAE_SMALL, down=3)
 

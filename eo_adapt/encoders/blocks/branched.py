@@ -153,11 +153,13 @@ class Added(Branched):
         self.check_lead()
         lead = self.levels[self.names[0]]
         self.channels, self.strides = tuple(width for width, _ in lead), tuple(stride for _, stride in lead)
-        if 0 in self.strides or crop < 0:
+        if 0 in self.strides:
             raise ValueError(
-                f"scheme added adds to maps of the first modality, here {self.names[0]!r} of strides {self.strides}, "
-                f"and encoder.crop is 0 or more, here {crop}: for vectors set encoder.scheme=late"
+                f"encoder.scheme=added adds to maps of the first modality; here {self.names[0]!r} gives vectors: set "
+                "encoder.scheme=late, or take an encoder of images or image series"
             )
+        if crop < 0:
+            raise ValueError(f"encoder.crop is a number of cells, 0 = the whole map; got {crop}")
         self.crop = crop
         self.tokens = nn.ParameterList(nn.Parameter(0.02 * torch.randn(width)) for width in self.channels)
         self.cropped, self.collapsed = nn.ModuleDict(), nn.ModuleDict()
