@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     from eo_adapt.cli import guard, launch
@@ -61,6 +62,9 @@ def main(cfg: DictConfig) -> None:
         )
     recipe = Recipe.load(cfg.recipe)
     raw, out = _places(recipe, cfg)
+    if cfg.do == "make" and (options := _extraction(cfg)):
+        _extract(recipe, out, options, cfg)
+        return
     if cfg.do == "show":
         from .data.fetch.describe import text
 
@@ -116,6 +120,24 @@ def _make(recipe: Recipe, raw: Path, out: Path, sources: tuple[Source, ...], cfg
     )
     done = "" if made else " (nothing to do: made before, of the same inputs)"
     print(f"{len(result)} {about.get('kind', 'parcels')}{left}: {out}{done}")
+
+
+def _extraction(cfg: DictConfig) -> dict[str, Any]:
+    """Options of an extraction (``parcels=... images=...``) that were given; {} for any other recipe."""
+    from .data.extract.reader import ParcelExtraction
+
+    names = [f.name for f in fields(ParcelExtraction) if f.init]
+    given = {name: cfg[name] for name in names if cfg[name] is not None}
+    return {name: OmegaConf.to_container(x) if OmegaConf.is_config(x) else x for name, x in given.items()}
+
+
+def _extract(recipe: Recipe, out: Path, options: dict[str, Any], cfg: DictConfig) -> None:
+    from .data.extract.making import make_store
+
+    print(f"{recipe.title}\nlicence: {recipe.licence.get('id', '?')}; cite: {recipe.citation}", flush=True)
+    store = make_store(recipe, Path(cfg.raw or "."), out, options, cfg.force)
+    dropped = store.about.get("dropped")
+    print(f"{len(store)} parcels{f', {dropped} dropped (dropped.csv)' if dropped else ''}: {out}")
 
 
 def start() -> None:

@@ -6,11 +6,12 @@ import contextlib
 import difflib
 import hashlib
 import importlib
+import inspect
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from ..paths import cache_dir, recipes_dir
+from .extract.reader import ParcelExtraction
 from .fetch.ledger import FOLDER
 from .fetch.sources import Source, read_sources
 from .layers import NAME as LAYERS
@@ -155,10 +157,24 @@ class Recipe:
             how = (reader.sensors, reader.classes, self.on_empty, self.on_corrupt)
             write_scenes(out, self.name, raw, islice(reader.read(raw), limit), *how, about)
             return SceneStore(out)
+        records = reader.read(raw)  # some readers know their sensors only once they have looked at the files
         with StoreWriter(out, self.name, reader.sensors, self.crs, self.on_empty, about) as writer:
-            for record in islice(reader.read(raw), limit):
+            for record in islice(records, limit):
                 writer.add(record)
+            if isinstance(reader, ParcelExtraction):
+                writer.dropped += reader.finish(writer.temporary)
         return Store(out)
+
+    def with_options(self, options: Mapping[str, Any]) -> Recipe:
+        """The same recipe with other arguments of its reader.
+
+        Raises:
+            ValueError: If the reader has no such argument.
+        """
+        known = sorted(inspect.signature(type(make(self.reader))).parameters)
+        if wrong := sorted(set(options) - set(known)):
+            raise ValueError(f"the reader of recipe {self.name} has no option {wrong}; it has {known}")
+        return replace(self, reader={**self.reader, **options})
 
     def _store(self, raw: Path, out: Path) -> Store | SceneStore:
         made = self.prepare(raw, out)

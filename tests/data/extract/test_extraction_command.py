@@ -1,0 +1,85 @@
+"""The command as people type it, and killed at any moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_tiles import PATTERN, boxes, extract, small_grid, write_dates
+from test_extraction import same
+
+ROOT = Path(__file__).parents[3]
+DATES = 12
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(0)
+    frame = boxes(*[(x, y, x + 45, y + 35) for x in range(5, 540, 50) for y in range(5, 440, 50)])
+    days = range(1, 1 + DATES)
+    images = {f"A_202105{day:02d}_B04": rng.integers(1, 6000, (50, 60)).astype(np.uint16) for day in days}
+    write_dates(root, frame, images, small_grid())
+    return root
+
+
+def test_the_command(world: Path, tmp_path: Path) -> None:
+    words = [
+        "recipe=sentinel2_parcels", f"parcels={world / 'parcels.gpkg'}", f"images={world / 'images'}",
+        f"out={tmp_path / 'store'}", f"pattern='{PATTERN}'", "bands=[B04]", "mask=none", "offset=0", "label=''",
+        "scheduler=synchronous",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "eo_adapt.prepare", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "99 parcels (0 left out, 0 repaired) on 1 tiles, 12 acquisitions" in done.stdout
+    assert "12 units, 0 of them done before" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"99 parcels: {tmp_path / 'store'}"
+    assert len(list((tmp_path / "store.work" / "parts").iterdir())) == DATES
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    assert "there is a store at" in again.stderr
+    assert "force=true replaces it" in again.stderr
+
+
+def test_killed_again_and_again_the_store_is_the_same(world: Path, tmp_path: Path) -> None:
+    """SIGKILL at moments spread over a run, each start going on where the last one was."""
+    began = time.monotonic()
+    store = extract(world, tmp_path / "reference").path
+    seconds = time.monotonic() - began
+    left, fork = set(), multiprocessing.get_context("fork")  # nothing must be imported anew
+    for number in range(8):
+        process = fork.Process(target=extract, args=(world, tmp_path / "killed"))
+        process.start()
+        time.sleep(seconds * (0.1 + 0.12 * number))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        parts = tmp_path / "killed.work" / "parts"
+        left.add(len(list(parts.glob("*.npy"))) if parts.is_dir() else 0)
+    assert left & set(range(1, DATES)) or DATES in left  # some kill fell into the work
+    assert same(store, extract(world, tmp_path / "killed").path)
+
+
+def test_killed_while_the_store_is_written(world: Path, tmp_path: Path) -> None:
+    """The moment that matters most: parts are whole, the store is half there."""
+    store = extract(world, tmp_path / "reference").path
+
+    def die_at_the_end() -> None:
+        from eo_adapt.data import writer
+
+        writer.replace_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        extract(world, tmp_path / "killed")
+
+    process = multiprocessing.get_context("fork").Process(target=die_at_the_end)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    assert same(store, extract(world, tmp_path / "killed").path)
