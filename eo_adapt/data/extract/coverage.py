@@ -22,6 +22,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,39 +154,40 @@ def build(grid: Grid, shapes: Sequence[bytes], folder: Path) -> Path:
 
 
 def _matrix(grid: Grid, shapes: Sequence[bytes]) -> dict[str, np.ndarray]:
-    """The arrays of a matrix."""
-    parcels, cells, weights = _fractions(grid, shapes)
-    totals = np.bincount(parcels, weights, minlength=len(shapes)) if len(shapes) else np.zeros(0)
-    down, across = np.divmod(cells, grid.width)
-    numbers = (down // ROWS) * -(-grid.width // COLUMNS) + across // COLUMNS
-    order = np.argsort(numbers.astype(np.int32), kind="stable")  # within a block: by parcel, then by pixel
-    numbers, parcels, weights, down, across = (x[order] for x in (numbers, parcels, weights, down, across))
-    del order, cells
+    """The arrays of a matrix. Of the long ones a copy at a time is held: a tile may have 20 million entries."""
+    found: dict[str, list[np.ndarray]] = {"parcels": [], "numbers": [], "inside": [], "weights": []}
+    for piece in _fractions(grid, shapes):
+        for name, array in zip(found, piece, strict=True):
+            found[name].append(array)
+    entries = {name: np.concatenate(arrays) for name in list(found) if (arrays := found.pop(name))}
+    totals = np.bincount(entries["parcels"], entries["weights"], minlength=len(shapes)) if len(shapes) else np.zeros(0)
+    order = np.argsort(entries["numbers"], kind="stable")  # within a block: by parcel, then by pixel
+    for name in entries:
+        entries[name] = entries[name][order]
+    del order
     known = list(grid.blocks())
-    used, first = np.unique(numbers, return_index=True)
-    ends = [*first.tolist(), len(numbers)]
+    used, first = np.unique(entries.pop("numbers"), return_index=True)
+    ends = [*first.tolist(), len(entries["weights"])]
     made: dict[str, list[np.ndarray]] = {name: [] for name in ("columns", "indptr", "rows", "pixels")}
     table = [(0, 0, 0)]
-    for number, start, stop in zip(used, ends[:-1], ends[1:], strict=True):
-        block = known[number]
-        inside = (down[start:stop] - block.top) * block.shape[1] + across[start:stop] - block.left
-        pixels, columns = np.unique(inside, return_inverse=True)
-        rows, begin = np.unique(parcels[start:stop], return_index=True)
+    for start, stop in pairwise(ends):
+        pixels, columns = np.unique(entries["inside"][start:stop], return_inverse=True)
+        rows, begin = np.unique(entries["parcels"][start:stop], return_index=True)
         for name, array in zip(made, (columns, np.append(begin, stop - start), rows, pixels), strict=True):
             made[name].append(array.astype(np.int64 if name == "indptr" else np.int32))
         table.append((stop, table[-1][1] + len(rows), table[-1][2] + len(pixels)))
     empty = np.zeros(0, np.int32)
     return {
         **{name: np.concatenate(arrays) if arrays else empty for name, arrays in made.items()},
-        "weights": weights.astype(np.float32),
+        "weights": entries["weights"],
         "blocks": np.array(table, np.int64),
         "windows": np.array([known[number] for number in used], np.int64).reshape(-1, 4),
         "totals": totals,
     }
 
 
-def _fractions(grid: Grid, shapes: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(parcel, pixel, weight) of all pairs that touch, by parcel, then by pixel."""
+def _fractions(grid: Grid, shapes: Sequence[bytes]) -> Iterator[tuple[np.ndarray, ...]]:
+    """(parcel, block, pixel within the block, weight) of all pairs that touch, by parcel, then by pixel."""
     try:
         from exactextract import exact_extract
         from exactextract.raster import NumPyRasterSource
@@ -197,12 +199,17 @@ def _fractions(grid: Grid, shapes: Sequence[bytes]) -> tuple[np.ndarray, np.ndar
     plain = np.broadcast_to(np.zeros((), np.uint8), (grid.height, grid.width))  # takes no memory
     frame = geopandas.GeoDataFrame(geometry=shapely.from_wkb(list(shapes)), crs=grid.crs)
     raster = NumPyRasterSource(plain, *grid.bounds, srs_wkt=frame.crs.to_wkt())
-    parcels, cells, weights = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    across_blocks = -(-grid.width // COLUMNS)
+    yield tuple(np.zeros(0, kind) for kind in (np.int32, np.int32, np.int32, np.float32))  # if there is no parcel
     for start in range(0, len(frame), AT_ONCE):
         found = exact_extract(raster, frame.iloc[start : start + AT_ONCE], ["cell_id", "coverage"], output="pandas")
-        parcels.append(np.repeat(np.arange(start, start + len(found), dtype=np.int32), found["cell_id"].map(len)))
-        cells.append(np.concatenate(found["cell_id"].to_list()).astype(np.int64))
-        weights.append(np.concatenate(found["coverage"].to_list()).astype(np.float32))
-    joined = np.concatenate(parcels), np.concatenate(cells), np.concatenate(weights)
-    there = joined[2] > 0
-    return joined if there.all() else (joined[0][there], joined[1][there], joined[2][there])
+        many = found["cell_id"].map(len).to_numpy()
+        parcels = np.repeat(np.arange(start, start + len(found), dtype=np.int32), many)
+        down, across = np.divmod(np.concatenate(found["cell_id"].to_list()).astype(np.int64), grid.width)
+        weights = np.concatenate(found["coverage"].to_list()).astype(np.float32)
+        left = across // COLUMNS * COLUMNS
+        wide = np.minimum(COLUMNS, grid.width - left)
+        numbers = (down // ROWS) * across_blocks + across // COLUMNS
+        inside = (down % ROWS) * wide + across - left
+        there = weights > 0
+        yield parcels[there], numbers[there].astype(np.int32), inside[there].astype(np.int32), weights[there]

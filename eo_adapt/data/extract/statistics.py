@@ -58,11 +58,11 @@ class Sums:
         values -= np.nan_to_num(self.shift[at])[:, None]
         values[~good] = 0
         same = bool((good == good[:1]).all())
-        weight = part.matrix @ np.ascontiguousarray((good[:1] if same else good).T, np.float64)
+        weight = _product(part, (good[:1] if same else good).astype(np.float64))
         self.weight[part.parcels, at] += weight  # one column is added to all bands
-        self.first[part.parcels, at] += part.matrix @ np.ascontiguousarray(values.T)
+        self.first[part.parcels, at] += _product(part, values)
         if self.second is not None:
-            self.second[part.parcels, at] += part.matrix @ np.ascontiguousarray(np.square(values, out=values).T)
+            self.second[part.parcels, at] += _product(part, np.square(values, out=values))
 
     @property
     def mean(self) -> np.ndarray:
@@ -84,6 +84,11 @@ class Sums:
 
     def _divide(self, sums: np.ndarray) -> np.ndarray:
         return np.divide(sums, self.weight, out=np.full(sums.shape, np.nan), where=self.weight > 0)
+
+
+def _product(part: Part, rows: np.ndarray) -> np.ndarray:
+    """(q, c) sums over the parcels of a part; row by row, for turning (c, p) around costs more than it brings."""
+    return np.stack([part.matrix @ row for row in rows], 1)
 
 
 def sums(coverage: Coverage, bands: int, read: Read, squares: bool = False) -> Sums:

@@ -1,5 +1,5 @@
 """Real pixels, real polygons: NDVI of Slovenia with its cloud masks, through a store into training; and why EuroCrops'
-Slovenian parcels, which lie 90 km east of these images, are refused."""
+Slovenian parcels, which lie 80 km east of these images, are refused."""
 
 from __future__ import annotations
 
