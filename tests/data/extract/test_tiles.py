@@ -60,6 +60,7 @@ def test_pieces_of_overlapping_tiles_make_the_mosaic(tmp_path: Path, rng: np.ran
 def test_a_parcel_within_two_tiles_takes_the_one_that_saw_it(tmp_path: Path) -> None:
     frame = boxes((350, 100, 500, 200))
     full, half, none = (np.full((50, 60), 2000, np.uint16) for _ in range(3))
+    half[:] = 4000  # where it was seen
     half[:, :12], none[:] = 0, 0
     images = {
         "A_20210501_B04": none, "B_20210501_B04": full,  # only B saw it
