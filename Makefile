@@ -1,9 +1,9 @@
-# make demo: install and run the main job on the embedded data.   make test: install and run lint, types and all tests.
+# make demo: install and run the main job on the embedded data.   make test: install and run lint, types and tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test install install-test clean
+.PHONY: help demo test test-all install install-test clean
 
 help:            ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -27,12 +27,15 @@ install-test: $(VENV)/.installed-test  ## the same with what the tests need
 demo: install    ## train task=crops method=coral on the embedded data and show the scores
 	$(BIN)/python -m eo_adapt.train task=crops method=coral
 
-test: install-test  ## lint, types and all tests
+test: install-test  ## lint, types, tests and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25 -m "not slow"
 	$(BIN)/python -m pytest -n 2 --nbmake notebooks
+
+test-all: test  ## and the slow tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 clean:           ## remove the environment and every output
 	rm -rf $(VENV) outputs build dist .mypy_cache .ruff_cache .pytest_cache

@@ -107,6 +107,7 @@ def test_killed_at_any_moment_it_comes_to_the_same_table(whole: Path, tmp_path: 
         pd.testing.assert_frame_equal(one[name], other[name], check_exact=True, obj=name)
 
 
+@pytest.mark.slow
 def test_by_joblib_and_by_submitit(whole: Path, tmp_path: Path) -> None:
     by = {
         "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
@@ -142,6 +143,7 @@ def test_from_python_with_failures_and_trials(tmp_path: Path) -> None:
         benchmark(*words, "trainer.max_epochs=2")
 
 
+@pytest.mark.slow
 def test_optuna_searches_without_target_labels(tmp_path: Path) -> None:
     words = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize")
     words += ("method=coral", "method.weight=choice(0,10)", f"hydra.sweep.dir={tmp_path}/sweep", "figures=false", *TINY)

@@ -151,7 +151,9 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert "continue with the same command and resume=auto" in rest
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
+)
 def test_a_killed_run_continues_bit_equal(number: int, code: int, tmp_path: Path, uninterrupted: Path) -> None:
     folder = tmp_path / "run"
     found, rest = stopped_by(number, folder)

@@ -49,5 +49,6 @@ def test_it_goes_by_its_own_name():
         ANIL(inner_lr=-1.0)
 
 
+@pytest.mark.slow
 def test_it_adapts_faster_than_plain_training():
     assert interval(gains(ANIL))[0] > 0

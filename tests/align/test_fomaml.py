@@ -121,6 +121,7 @@ def gains(method: type[FOMAML], seeds: int = 3) -> list[float]:
     return [after_tuning(tuner, tuner, seed) - after_tuning(SourceOnly(), tuner, seed) for seed in range(seeds)]
 
 
+@pytest.mark.slow
 def test_it_adapts_faster_than_plain_training():
     assert interval(gains(FOMAML))[0] > 0
 

@@ -21,7 +21,9 @@ from eo_adapt.exporting.archive import _check_expression
 from eo_adapt.exporting.formats import check_libraries, read, trace, write
 
 
-@pytest.fixture(scope="module", params=("pse_ltae", "unet", "utae"))  # benchmarks/export.py has all of them
+@pytest.fixture(
+    scope="module", params=("pse_ltae", "unet", pytest.param("utae", marks=pytest.mark.slow))
+)  # benchmarks/export.py has all of them
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Any]:
     folder = tmp_path_factory.mktemp(request.param)
     network, layout, sensors, about = made(request.param)

@@ -33,7 +33,13 @@ def sections(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("classes", "domains", "parcels"), [(1, 1, 24), (1, 2, 24), (40, 30, 160), (500, 2, 2000), (6, 500, 24)]
+    ("classes", "domains", "parcels"),
+    [
+        (1, 1, 24),
+        (1, 2, 24),
+        (40, 30, 160),
+        *(pytest.param(*n, marks=pytest.mark.slow) for n in ((500, 2, 2000), (6, 500, 24))),
+    ],
 )
 def test_any_number_of_classes_and_domains(tmp_path: Path, classes: int, domains: int, parcels: int) -> None:
     made = made_up(tmp_path, classes, domains, parcels)
