@@ -15,7 +15,8 @@ class Sensor:
 
     Attributes:
         bands: Band names in the order of the last axis of ``Series.values``.
-        units: Physical unit of ``count * scale + offset``, e.g. ``"reflectance"``.
+        units: Physical unit of ``count * scale + offset``, e.g. ``"reflectance"``. Of ``"dB"`` and ``"linear"``
+            (backscatter) a store refuses numbers that cannot be such, by its first parcels (:mod:`.backscatter`).
         scale: Physical units per stored count.
         offset: Physical value of count 0.
         dtype: How values lie on disk. ``uint16`` counts, or ``float32`` physical units (scale 1, offset 0).
