@@ -20,6 +20,7 @@ from .errors import LostWorkerError, UnreadableError, missing_extra
 from .unit import fatal
 
 SCHEDULERS = "synchronous, threads, processes, slurm, or the address of a scheduler such as tcp://10.0.0.1:8786"
+CONNECT = 30.0  # seconds to wait for a scheduler
 AHEAD = 3  # units a worker has waiting, so that none is idle
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 Ended = tuple[Any, Any, Exception | None, int]
@@ -36,7 +37,7 @@ class Engine:
         memory: Bytes a worker; a process of Dask that takes more is stopped, and replaced.
         retries: How often a unit that failed is tried again.
         slurm: Options of dask-jobqueue's SLURMCluster, such as queue, account, walltime.
-        patience: Seconds to wait for a scheduler, and for a first worker.
+        patience: Seconds without any worker until the work is given up; on a busy machine one takes a while to start.
     """
 
     scheduler: str = "processes"
@@ -44,7 +45,7 @@ class Engine:
     memory: int = 2_000_000_000
     retries: int = 2
     slurm: Mapping[str, Any] = field(default_factory=dict)
-    patience: float = 30.0
+    patience: float = 120.0
 
     def __post_init__(self) -> None:
         known = self.scheduler in ("synchronous", "threads", "processes", "slurm")
@@ -169,14 +170,18 @@ class Engine:
             ) from error
         settings = {
             "distributed.scheduler.allowed-failures": self.retries,
-            "distributed.comm.timeouts.connect": f"{self.patience}s",
+            "distributed.comm.timeouts.connect": f"{min(self.patience, CONNECT)}s",
             "distributed.worker.daemon": False,
+            # a worker that is slow to come back (15 s on a busy machine) would be given up, and with it what it runs
+            "distributed.deploy.lost-worker-timeout": f"{self.patience}s",
         }
         _hush()
         with dask.config.set(settings):
             cluster = self._cluster(distributed)
             try:
-                client = distributed.Client(cluster or self.scheduler, timeout=self.patience, set_as_default=False)
+                client = distributed.Client(
+                    cluster or self.scheduler, timeout=min(self.patience, CONNECT), set_as_default=False
+                )
             except (OSError, TimeoutError) as error:
                 raise ConnectionError(
                     f"no Dask scheduler answers at {self.scheduler} ({error}). Start one (dask scheduler), check "

@@ -6,6 +6,7 @@ import errno
 import filecmp
 import json
 import logging
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,20 @@ def test_a_full_disk_stops_the_work_and_keeps_what_is_done(
     assert [p.suffix for p in parts] == [".npy"]  # nothing half-written
     assert len(extract(tmp_path)) == 3
     assert len(saved) == 4
+
+
+def test_a_part_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens before the last step, nothing carries the part's name."""
+    path = tmp_path / "parts" / "a.npy"
+
+    def die(*_: Any) -> None:
+        assert not path.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        unit_module.write_array(path, np.zeros(3))
+    assert list(path.parent.iterdir()) == []
 
 
 def test_no_right_to_write(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:

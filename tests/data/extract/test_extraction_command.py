@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,8 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from small_tiles import PATTERN, boxes, extract, small_grid, write_dates
 from test_extraction import same
+
+from eo_adapt.data.extract.errors import FatalError
+from eo_adapt.data.extract.making import make_store
+from eo_adapt.data.recipe import Recipe
 
 ROOT = Path(__file__).parents[3]
 DATES = 12
@@ -83,3 +89,29 @@ def test_killed_while_the_store_is_written(world: Path, tmp_path: Path) -> None:
     assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed").exists()
     assert same(store, extract(world, tmp_path / "killed").path)
+
+
+def test_a_store_is_made_beside_its_place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed run left is cleared away; a store that is there stays until the new one is whole."""
+    monkeypatch.chdir(world)
+    recipe, out = Recipe.load("sentinel2_parcels"), tmp_path / "store"
+    options = {"parcels": "parcels.gpkg", "images": "images", "pattern": PATTERN, "bands": ["B04"], "mask": "none"}
+    options |= {"offset": 0, "label": "", "scheduler": "synchronous"}
+    left = tmp_path / ".store.making" / "result"
+    left.mkdir(parents=True)
+    first = make_store(recipe, Path(), out, options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".store.lock", "store", "store.work"]
+    told = json.loads((out / "PROVENANCE.json").read_text())
+    assert told["options"]["bands"] == ["B04"]
+    assert told["recipe"]["name"] == "sentinel2_parcels"
+    with pytest.raises(FileExistsError, match=r"there is a store at .*; force=true replaces it .*not computed again"):
+        make_store(recipe, Path(), out, options)
+    with pytest.raises(ValueError, match="none of 12 images can be used"):
+        make_store(recipe, Path(), out, {**options, "bands": ["B99"]}, force=True)
+    assert len(first) == len(make_store(recipe, Path(), out, options, force=True)) == 99
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="mine exists and is no store; it would be lost"):
+        make_store(recipe, Path(), tmp_path / "mine", options)
+    with FileLock(tmp_path / ".store.lock"), pytest.raises(FatalError, match=r"another run is making .*store; wait"):
+        make_store(recipe, Path(), out, options, force=True)
