@@ -74,18 +74,9 @@ def predict_parcels(
         ValueError: If run, store and options do not fit; nothing is written.
     """
     output, trained = Path(output), load_run(run, checkpoint)
-    if output.suffix not in FORMATS:
-        raise ValueError(f"a table of parcels ends in one of {list(FORMATS)}; got output={output}")
-    if trained.maps:
-        raise ValueError(f"the run {run} labels pixels: give input= a scene, and output= a .tif")
-    if row_group < 1 or batch < 0:
-        raise ValueError(f"row_group is at least 1 and batch at least 0; got {row_group} and {batch}")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} is there already; overwrite=true replaces it once the new one is whole")
-    check_store(trained, store)
+    _check_output(output, overwrite, row_group, batch)
+    _check_run(trained, store, run, adapt)
     number = trained.number(domain)
-    if adapt == "none":
-        refuse_learning(trained)
     place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
     work = output.with_name(f".{output.name}.part")
     plan = {
@@ -103,6 +94,23 @@ def predict_parcels(
         shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - began
     return {"files": [str(output)], "seconds": seconds, "parcels": len(store), "classes": counts}
+
+
+def _check_output(output: Path, overwrite: bool, row_group: int, batch: int) -> None:
+    if output.suffix not in FORMATS:
+        raise ValueError(f"a table of parcels ends in one of {list(FORMATS)}; got output={output}")
+    if row_group < 1 or batch < 0:
+        raise ValueError(f"row_group is at least 1 and batch at least 0; got {row_group} and {batch}")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} is there already; overwrite=true replaces it once the new one is whole")
+
+
+def _check_run(trained: Trained, store: Store, run: Path | str, adapt: str) -> None:
+    if trained.maps:
+        raise ValueError(f"the run {run} labels pixels: give input= a scene, and output= a .tif")
+    check_store(trained, store)
+    if adapt == "none":
+        refuse_learning(trained)
 
 
 def check_store(trained: Trained, store: Store) -> None:

@@ -18,7 +18,7 @@ from eo_adapt.data.readers.eurocrops import EuroCrops
 from eo_adapt.data.recipe import Recipe
 from eo_adapt.data.synthetic.eurocrops import EuroCropsWorld
 
-REAL = Path("/work/shared/data/eurocrops_vectors")
+REAL = Path(__file__).parents[3] / "shared/data/eurocrops_vectors"
 
 
 @pytest.fixture(scope="module")

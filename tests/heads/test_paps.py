@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from shapes_only import Stub
 from torch import Tensor
 
 from eo_adapt.encoders.base import Encoder
@@ -21,21 +22,10 @@ from eo_adapt.heads.dense import Dense
 from eo_adapt.heads.paps import PaPs
 from eo_adapt.model import Model, Normalise
 from eo_adapt.panoptic import mean_quality, panoptic_counts
-from eo_adapt.types import IGNORE, Batch, Features, Inputs, Observation, SidedOutput
+from eo_adapt.types import IGNORE, Batch, Features, Observation, SidedOutput
 
 YAML = Path(__file__).parents[2] / "configs" / "head" / "paps.yaml"
 CLASSES = 3
-
-
-class Stub(Encoder):
-    """An encoder of which only the shapes matter."""
-
-    def __init__(self, *strides: int, channels: int = 8) -> None:
-        super().__init__()
-        self.channels, self.strides = (channels,) * len(strides), strides
-
-    def forward(self, inputs: Inputs) -> Features:
-        raise NotImplementedError
 
 
 def small() -> UTAE:

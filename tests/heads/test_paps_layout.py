@@ -7,24 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shapes_only import Stub
 from torch import Tensor, nn
 
-from eo_adapt.encoders.base import Encoder
 from eo_adapt.heads.paps import PaPs, Points
-from eo_adapt.types import IGNORE, Features, Inputs
+from eo_adapt.types import IGNORE, Features
 
 CLASSES = 3
-
-
-class Stub(Encoder):
-    """An encoder of which only the shapes matter."""
-
-    def __init__(self, *strides: int, channels: int = 8) -> None:
-        super().__init__()
-        self.channels, self.strides = (channels,) * len(strides), strides
-
-    def forward(self, inputs: Inputs) -> Features:
-        raise NotImplementedError
 
 
 class Said(PaPs):

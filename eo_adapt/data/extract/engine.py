@@ -86,7 +86,7 @@ class Engine:
             for attempt in range(1, self.retries + 2):
                 try:
                     result, problem = work(*arguments), None
-                except Exception as error:
+                except Exception as error:  # whatever one image brings up: noted in the manifest, the others go on
                     if fatal(error):
                         raise
                     result, problem = None, error

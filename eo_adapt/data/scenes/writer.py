@@ -77,7 +77,6 @@ def write_scenes(
         _index(temporary / "index.parquet", pd.DataFrame(rows))
         for name, listed in left.items():
             pd.DataFrame(listed, columns=["parcel_id", "reason"]).to_csv(temporary / f"{name}.csv", index=False)
-        files = sorted(p for p in temporary.rglob("*") if p.is_file())
         found = {
             "recipe": recipe,
             "root": str(root.resolve()),
@@ -88,13 +87,18 @@ def write_scenes(
             **instances,
             **_legible(sensors, classes, names, bool(instances)),
             "about": dict(about or {}),
-            "files": {str(p.relative_to(temporary)): p.stat().st_size for p in files},
+            "files": _sizes(temporary),
         }
         (temporary / "store.json").write_text(json.dumps(found, indent=1, default=str))
         temporary.chmod(0o755)
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file below a folder."""
+    return {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def _free(path: Path) -> Path:

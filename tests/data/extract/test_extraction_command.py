@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from small_tiles import PATTERN, boxes, extract, small_grid, write_dates
-from test_extraction import same
+from stores import same
 
 from eo_adapt.data.extract.errors import FatalError
 from eo_adapt.data.extract.making import make_store

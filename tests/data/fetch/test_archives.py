@@ -113,9 +113,7 @@ def test_zstandard_is_named(tmp_path: Path) -> None:
 # -- what none should hold ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil", "a/../../evil", "/tmp/evil", "a/..", "..", "C:/evil", "C:evil", "a\\..\\evil"]
-)
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/evil", "a/..", "..", "C:/evil", "C:evil", "a\\..\\evil"])
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_paths_that_lead_out(tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / "in").mkdir()
