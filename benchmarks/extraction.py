@@ -134,6 +134,19 @@ def measure_workers(paths: Sequence[Path], task: Task, folder: Path, workers: in
     return {"wall": (time.perf_counter() - began) / dates, "mb": peak()}
 
 
+def measure_processes(paths: Sequence[Path], task: Task, folder: Path, workers: int, dates: int) -> dict[str, Any]:
+    """The same dates by plain processes, with no scheduler: what the machine itself gives to so many at once."""
+    looks = [acquisition(paths, i + 1) for i in range(dates)]
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        parts = [f"{folder}/p{i}.npy" for i in range(dates)]
+        few = dataclasses.replace(task, grids={paths[0].stem: 0})
+        list(pool.map(run_unit, [acquisition(paths[:1])] * workers, [few] * workers, parts))
+        began = time.perf_counter()
+        list(pool.map(run_unit, looks, [task] * dates, parts))
+        wall = time.perf_counter() - began
+    return {"wall": wall / dates, "mb": peak()}
+
+
 class Clock:
     """Wall and CPU seconds since it was made."""
 
@@ -205,14 +218,13 @@ def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     found = np.load(folder / "part.npy")[:, min(args.exact_bands, args.bands) - 1]
     apart = float(np.nanmax(np.abs(found - exact["means"] * 1e-4) / np.abs(exact["means"] * 1e-4)))
     table = rows_of(args, weights, ours, reading, exact, masking)
-    alone_wall = 0.0
-    for workers in (1, 2) if args.dates else ():
-        made = alone(measure_workers, paths, task, folder / f"w{workers}", workers, args.dates)
-        alone_wall = alone_wall or made["wall"]
-        name = (
-            f"{workers} Dask worker{'s' * (workers > 1)}, of {args.dates} dates, {alone_wall / made['wall']:.2f} x one"
-        )
-        table.append(row(args, name, made["wall"], None, made["mb"], exact, masking))
+    for how, work in (("Dask workers", measure_workers), ("plain processes", measure_processes)) if args.dates else ():
+        first = 0.0
+        for workers in (1, 2):
+            made = alone(work, paths, task, folder / f"w{workers}", workers, args.dates)
+            first = first or made["wall"]
+            name = f"{how}: {workers}, of {args.dates} dates, {first / made['wall']:.2f} x one"
+            table.append(row(args, name, made["wall"], None, made["mb"], exact, masking))
     import pandas as pd
 
     from eo_adapt.benchmarking.output import as_markdown, machine  # imports torch, which no worker should hold

@@ -21,6 +21,9 @@ from .unit import fatal
 
 SCHEDULERS = "synchronous, threads, processes, slurm, or the address of a scheduler such as tcp://10.0.0.1:8786"
 CONNECT = 30.0  # seconds to wait for a scheduler
+KEPT = (
+    1 << 28
+)  # bytes that a worker keeps for its next array; Dask has it give them back, half of its time is then lost
 AHEAD = 3  # units a worker has waiting, so that none is idle
 Job = tuple[Callable[..., Any], tuple[Any, ...]]
 Ended = tuple[Any, Any, Exception | None, int]
@@ -154,8 +157,7 @@ class Engine:
     def _lost(self) -> ConnectionError:
         return ConnectionError(
             f"the connection to the scheduler {self.scheduler} was lost. Finished units are kept: start it again and "
-            f"run "
-            "the same command"
+            "run the same command"
         )
 
     @contextmanager
@@ -172,6 +174,10 @@ class Engine:
             "distributed.scheduler.allowed-failures": self.retries,
             "distributed.comm.timeouts.connect": f"{min(self.patience, CONNECT)}s",
             "distributed.worker.daemon": False,
+            "distributed.nanny.pre-spawn-environ": {
+                **dask.config.get("distributed.nanny.pre-spawn-environ"),
+                **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), KEPT),
+            },
             # a worker that is slow to come back (15 s on a busy machine) would be given up, and with it what it runs
             "distributed.deploy.lost-worker-timeout": f"{self.patience}s",
         }
@@ -185,8 +191,7 @@ class Engine:
             except (OSError, TimeoutError) as error:
                 raise ConnectionError(
                     f"no Dask scheduler answers at {self.scheduler} ({error}). Start one (dask scheduler), check "
-                    f"address and "
-                    "port, or take scheduler=processes"
+                    "address and port, or take scheduler=processes"
                 ) from error
             try:
                 yield client
