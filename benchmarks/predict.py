@@ -10,7 +10,6 @@ process of its own that maps a scene of so many rows with a network of one layer
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -144,7 +143,8 @@ def memory(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 def map_alone(scene: Path, out: Path, tile: int) -> None:
     """Map a scene and print the peak memory of this process, MB."""
     map_scene(mapper_of("one_layer", 1.0), scene, out, Settings(tile=tile, batch=4, device="cpu"))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # resource.getrusage would start at what the parent held
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def parcels(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
