@@ -85,7 +85,8 @@ def main() -> int:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 rows.append({"kill": len(rows) + 1, "seconds": f"{wait:.1f}", "map": number, "bands": bands(out)})
-                continue
+                if not out.exists():  # else it was killed after the map had got its name
+                    continue
             same = all(np.array_equal(a, b) for a, b in zip(files(folder, str(number)), expected, strict=True))
             wrong += [] if same else [number]
             number += len(rows) < args.kills
