@@ -57,7 +57,7 @@ def map_scene(
 
     Raises:
         FileExistsError: If the map is there and may not be replaced.
-        ValueError: If files, checkpoint and settings do not fit; nothing is written.
+        ValueError: If files, checkpoint and settings do not fit, or an output is one of the images; nothing is written.
         OSError: If the disk is full or nothing may be written there; no file gets its final name.
     """
     settings, output = settings or Settings(), Path(output)
@@ -76,6 +76,7 @@ def _map(
     _refuse(files, folder, settings.overwrite)  # before any file is looked at, and again once nobody else can write
     sensors = _sensors(mapper)
     scene = open_scene(entries(given, sensors, settings.bands), mapper.card, settings.resample, settings.year)
+    _refuse_own(files, scene)
     windows = _windows(scene, mapper, settings)
     bound_cache(scene, windows)
     layers = layers_of(len(mapper.legend), settings.probabilities, settings.entropy)
@@ -132,6 +133,13 @@ def _refuse(files: Mapping[str, Path], folder: Path, overwrite: bool) -> None:
     there = [path for name, path in files.items() if path.exists() and (name == "classes" or not unfinished)]
     if there and not overwrite:
         raise FileExistsError(f"{there[0]} is there already; overwrite=true replaces it once the new one is whole")
+
+
+def _refuse_own(files: Mapping[str, Path], scene: Scene) -> None:
+    """Keep the images themselves, whatever may be overwritten."""
+    own = {Path(path).resolve() for path in scene.files}
+    if lost := [path for path in files.values() if path.resolve() in own]:
+        raise ValueError(f"{lost[0]} is an image of the scene; the map would replace it: set another output=")
 
 
 def _windows(scene: Scene, mapper: Mapper, settings: Settings) -> Windows:

@@ -17,6 +17,7 @@ from .maps import Settings, map_scene
 RASTERS = (".tif", ".tiff", ".vrt", ".jp2")
 MANIFEST = "manifest.json"
 FREE = ("overwrite", "readers", "scheduler", "workers", "device")  # do not change a map
+OURS = ("started", "done", "failed")  # states of a scene whose map, if it is there, is of an earlier call
 
 
 def scenes_of(given: Any) -> dict[str, Any] | list[Path] | Path:
@@ -82,7 +83,8 @@ def map_scenes(
     """Map many files, each by itself, into a folder; ``manifest.json`` says what became of each.
 
     A file that fails is written down and the others go on. The same command again maps what is missing and tries again
-    what failed; a map of the same file, checkpoint and settings is kept.
+    what failed; a map of the same file, checkpoint and settings is kept. What lies under a map's name and was not made
+    by an earlier call stays, and counts as ``refused``.
 
     Args:
         mapper: The network.
@@ -96,11 +98,14 @@ def map_scenes(
         What the manifest holds.
 
     Raises:
-        ValueError: If two scenes would get the same name, or the folder holds maps of other settings.
+        ValueError: If two scenes would get the same name, the scenes lie in the folder, or it holds maps of other
+            settings.
         RuntimeError: At the end, if files failed; names them.
     """
     if output.suffix:
         raise ValueError(f"{len(files)} scenes make as many maps: output must be a folder; got {output}")
+    if any(path.parent.resolve() == output.resolve() for path in files):
+        raise ValueError(f"the scenes lie in {output}: maps there would be taken for scenes; set another output=")
     names = [path.stem for path in files]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"scenes are called alike, {twice}: their maps would be, too; map the folders one by one")
@@ -114,16 +119,20 @@ def map_scenes(
         if earlier.get("status") == "done" and earlier.get("state") == state and target.exists():
             told(f"{i}/{len(files)} {path.name}: there already")
             continue
+        known = earlier.get("status") in OURS
+        if known or not target.exists():  # a call that is killed right after the map is there has said that it is ours
+            entries[path.name] = {"status": "started", "state": state}
+            write_text(output / MANIFEST, json.dumps(manifest, indent=1))
         try:
-            # A map whose entry is missing was finished by a call that was killed right after, or is of another file.
-            mine = replace(settings, overwrite=True) if earlier or settings.overwrite else settings
+            mine = replace(settings, overwrite=settings.overwrite or known)
             facts = map_scene(mapper, str(path), target, mine, command=command, told=told)
             entries[path.name] = {"status": "done", "state": state, "map": target.name, "pixels": facts["pixels"]}
         except (ValueError, OSError, LookupError, RuntimeError) as error:
-            entries[path.name] = {"status": "failed", "state": state, "error": str(error)}
+            status = "refused" if isinstance(error, FileExistsError) else "failed"
+            entries[path.name] = {"status": status, "state": state, "error": str(error)}
         told(f"{i}/{len(files)} {path.name}: {entries[path.name]['status']}")
         write_text(output / MANIFEST, json.dumps(manifest, indent=1))
-    if failed := [f"{name}: {e['error']}" for name, e in entries.items() if e["status"] == "failed"]:
+    if failed := [f"{name}: {e['error']}" for name, e in entries.items() if "error" in e]:
         raise RuntimeError(
             f"{len(failed)} of {len(files)} scenes failed, the others are mapped; the same command tries them again "
             f"({output / MANIFEST}). First: {failed[0]}"
