@@ -96,8 +96,9 @@ def per_parcel(
 ) -> int:
     """The class that covers most of each parcel of a layer; pixels that lie in it by half count by half.
 
-    Columns: those of the layer, then class ("" where the map shows nothing), share (of the parcel's mapped area that
-    the class covers), mapped (share of the parcel that the map shows), and with probabilities p_<class>, their means.
+    Columns: those of the layer, then class ("" where the map shows nothing, and of rows without a polygon), share (of
+    the parcel's mapped area that the class covers), mapped (share of the parcel that the map shows), and with
+    probabilities p_<class>, their means.
 
     Args:
         source: A map that predict made.
@@ -112,30 +113,53 @@ def per_parcel(
     Raises:
         FileExistsError: If the file is there and may not be replaced.
         ImportError: If exactextract is not installed; says how.
-        ValueError: If the layer has no CRS, or the map is none of predict.
+        ValueError: If the layer or the map has no CRS, the map is rotated or none of predict, or a column of the
+            result is there already.
     """
     import geopandas as gpd
     import rasterio
 
     output = _free(output, overwrite)
+    if output.resolve() == Path(parcels).resolve():
+        raise ValueError(f"{output} is the layer itself; it would be replaced: set another output=")
     layer = gpd.read_parquet(parcels) if Path(parcels).suffix == ".parquet" else gpd.read_file(parcels)
-    if layer.crs is None:
-        raise ValueError(f"{parcels} has no CRS: say in the layer where its polygons lie")
     with rasterio.open(source) as file:
-        names, crs = legend_of(source, file.tags()), file.crs
-        pixel = abs(file.transform.a * file.transform.e - file.transform.b * file.transform.d)
+        names, crs, transform = legend_of(source, file.tags()), file.crs, file.transform
+    columns = ["class", "share", "mapped", *[f"p_{name}" for name in names if probabilities]]
+    _check_layer(parcels, layer, source, crs, transform, columns)
     placed = layer.to_crs(crs)
-    found = _extract(source, placed, ["unique", "frac", "count"])
-    best = [int(np.argmax(f)) if len(f) else -1 for f in found["frac"]]
-    layer["class"] = [names[int(u[i])] if i >= 0 else "" for u, i in zip(found["unique"], best, strict=True)]
-    layer["share"] = [float(f[i]) if i >= 0 else math.nan for f, i in zip(found["frac"], best, strict=True)]
-    layer["mapped"] = (found["count"].to_numpy(float) * pixel / placed.area.to_numpy()).clip(0, 1)
+    there = placed.geom_type.isin(["Polygon", "MultiPolygon"]).to_numpy() & ~placed.is_empty.to_numpy()
+    rows, shaped = np.flatnonzero(there), placed[there]
+    found = _extract(source, shaped, ["unique", "frac", "count"])
+    classes, share, mapped = np.full(len(layer), "", object), np.full(len(layer), np.nan), np.zeros(len(layer))
+    for row, numbers, fractions in zip(rows, found["unique"], found["frac"], strict=True):
+        if len(fractions):
+            best = int(np.argmax(fractions))
+            classes[row], share[row] = names[int(numbers[best])], fractions[best]
+    pixel = abs(transform.a * transform.e)
+    mapped[there] = (found["count"].to_numpy(float) * pixel / shaped.area.to_numpy()).clip(0, 1)
+    layer["class"], layer["share"], layer["mapped"] = classes, share, mapped
     if probabilities:
-        means = _extract(probabilities, placed, ["mean"]).to_numpy(float)
+        means = np.full((len(layer), len(names)), np.nan)
+        means[there] = _extract(probabilities, shaped, ["mean"]).to_numpy(float)
         for i, name in enumerate(names):
             layer[f"p_{name}"] = means[:, i] / (TOP if np.nanmax(means, initial=0.0) > 1 else 1)
     _write(layer, output)
     return len(layer)
+
+
+def _check_layer(
+    parcels: Path | str, layer: gpd.GeoDataFrame, source: Path | str, crs: Any, transform: Any, columns: list[str]
+) -> None:
+    """Refuse a layer, or a map, whose pixels cannot be counted."""
+    if layer.crs is None:
+        raise ValueError(f"{parcels} has no CRS: say in the layer where its polygons lie")
+    if crs is None:
+        raise ValueError(f"the map {source} has no CRS, so nothing says where the polygons of {parcels} lie on it")
+    if transform.b or transform.d:
+        raise ValueError(f"the map {source} is turned against its CRS: warp it first (gdalwarp -r near), keep its tags")
+    if taken := [name for name in columns if name in layer.columns]:
+        raise ValueError(f"{parcels} has columns {taken}, which the result would replace: rename them in the layer")
 
 
 def legend_of(path: Path | str, tags: dict[str, str]) -> list[str]:
@@ -174,6 +198,16 @@ def _free(output: Path | str, overwrite: bool) -> Path:
     return output
 
 
+def own_columns(names: list[str]) -> dict[str, str]:
+    """What a GeoPackage calls the two columns that it adds by itself, so that they are none of the layer's."""
+    taken, found = {name.lower() for name in names}, {}
+    for option, name in (("FID", "fid"), ("GEOMETRY_NAME", "geom")):
+        while name in taken:
+            name += "_"
+        found[option] = name
+    return found
+
+
 def _write(frame: gpd.GeoDataFrame, output: Path) -> None:
     """Under a temporary name, then renamed."""
     temporary = output.with_name(f".{output.stem}.{os.getpid()}{output.suffix}")
@@ -183,7 +217,8 @@ def _write(frame: gpd.GeoDataFrame, output: Path) -> None:
                 frame.to_parquet(temporary)
             else:
                 logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells how many rows it writes
-                frame.to_file(temporary, layer=output.stem, driver="GPKG", engine="pyogrio")
+                own = own_columns(list(frame.columns))
+                frame.to_file(temporary, layer=output.stem, driver="GPKG", engine="pyogrio", layer_options=own)
             os.replace(temporary, output)
         finally:
             temporary.unlink(missing_ok=True)

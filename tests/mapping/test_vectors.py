@@ -9,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,3 +126,43 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.gpkg").write_text("mine")
     with pytest.raises(FileExistsError, match="overwrite=true"):
         polygons(path, tmp_path / "x.gpkg")
+
+
+def test_layers_as_they_come(tmp_path: Path) -> None:
+    image = np.zeros((1, 40, 40), np.uint8)
+    image[:, :, 20:] = 3
+    path = mapped(tmp_path, image)
+    here = shapely.box(600_050, 5_599_800, 600_100, 5_599_900)
+    shapes = [None, here, shapely.Polygon(), here.boundary, shapely.MultiPolygon([here])]
+    layer = gpd.GeoDataFrame({"fid": list("abcde"), "geom": range(5)}, geometry=shapes, crs=echo.UTM)
+    layer.to_parquet(tmp_path / "layer.parquet")
+    for suffix in ("parquet", "gpkg"):
+        probabilities = tmp_path / "map_probabilities.tif"
+        assert per_parcel(path, tmp_path / "layer.parquet", tmp_path / f"out.{suffix}", probabilities) == 5
+    for found in (gpd.read_parquet(tmp_path / "out.parquet"), gpd.read_file(tmp_path / "out.gpkg")):
+        assert found["fid"].tolist() == list("abcde")
+        assert found["class"].tolist() == ["", "class 0", "", "", "class 0"]
+        np.testing.assert_allclose(found["mapped"], [0, 1, 0, 0, 1])
+        np.testing.assert_allclose(found["p_class 0"], [np.nan, 1, np.nan, np.nan, 1])
+
+
+def test_layers_and_maps_that_do_not_go_together(tmp_path: Path) -> None:
+    image = echo.classes(20, 20)
+    layer, here = tmp_path / "layer.gpkg", shapely.box(600_050, 5_599_850, 600_100, 5_599_900)
+    gpd.GeoDataFrame({"class": ["wheat"]}, geometry=[here], crs=echo.UTM).to_file(layer)
+    path = mapped(tmp_path, image)
+    with pytest.raises(ValueError, match=r"has columns \['class'\], which the result would replace: rename them"):
+        per_parcel(path, layer, tmp_path / "x.gpkg")
+    before = layer.read_bytes()
+    with pytest.raises(ValueError, match=r"layer.gpkg is the layer itself; it would be replaced: set another output="):
+        per_parcel(path, layer, layer, overwrite=True)
+    assert layer.read_bytes() == before
+    turned = rasterio.Affine.translation(6e5, 56e5) @ rasterio.Affine.rotation(30) @ rasterio.Affine.scale(10, -10)
+    for name, place, message in (
+        ("turned", {"transform": turned}, r"turned.tif is turned against its CRS: warp it first \(gdalwarp"),
+        ("bare", {"crs": None}, r"bare.tif has no CRS, so nothing says where the polygons"),
+    ):
+        echo.write(tmp_path / "in2.tif", image, **place)
+        map_scene(echo.mapper(), tmp_path / "in2.tif", tmp_path / f"{name}.tif", Settings(tile=32))
+        with pytest.raises(ValueError, match=message):
+            per_parcel(tmp_path / f"{name}.tif", layer, tmp_path / "x.gpkg")
