@@ -105,7 +105,7 @@ class Assembly:
         count, dates, bands, stats = end - start, len(series.passes), series.bands, len(self.statistics)
         seen = np.zeros((count, dates), bool)
         values, area = np.full((count, dates, stats, bands), np.nan), np.zeros((count, dates, bands))
-        total = np.zeros((count, bands))
+        total, largest = np.zeros((count, bands)), np.zeros_like(area)
         for tile in self.tiles:
             low, high = np.searchsorted(tile.rows, [start, end])
             if tile.place not in series.units or low == high:
@@ -119,7 +119,8 @@ class Assembly:
                 fresh = part[:, -1] * covered
                 old, before = values[rows, number], area[rows, number]
                 better = whole[:, None] & (fresh.min(1) > before.min(1))[:, None]
-                merged, sums = self._merged(old, before, part[:, :-1], fresh)
+                merged, sums = self._merged(old, before, part[:, :-1], fresh, largest[rows, number])
+                largest[rows, number] = np.maximum(largest[rows, number], fresh)
                 values[rows, number] = np.where(
                     whole[:, None, None], np.where(better[:, None], part[:, :-1], old), merged
                 )
@@ -129,13 +130,13 @@ class Assembly:
         return Looks(seen, values, np.minimum(share, 1))
 
     def _merged(
-        self, old: np.ndarray, before: np.ndarray, new: np.ndarray, fresh: np.ndarray
+        self, old: np.ndarray, before: np.ndarray, new: np.ndarray, fresh: np.ndarray, largest: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Two pieces of each parcel put together: (n, S, C) statistics and (n, C) areas."""
+        """The pieces so far and one more put together: (n, S, C) statistics and (n, C) areas."""
         sums = before + fresh
         both = (before > 0) & (fresh > 0)
         part = np.divide(fresh, sums, out=np.zeros_like(fresh), where=sums > 0)
-        found = np.where((fresh > before)[:, None], new, old)
+        found = np.where((fresh > largest)[:, None], new, old)
         if "mean" in self.statistics:
             m = self.statistics.index("mean")
             apart = new[:, m] - old[:, m]

@@ -57,6 +57,16 @@ def test_pieces_of_overlapping_tiles_make_the_mosaic(tmp_path: Path, rng: np.ran
     assert store.index["n_dates"].tolist() == [1] * len(frame)
 
 
+def test_the_median_across_four_tiles_is_that_of_the_largest_piece(tmp_path: Path) -> None:
+    """Whatever the order of tiles, and though the pieces before it are larger in all."""
+    corners = {"A": (0, 0), "B": (200, 0), "C": (0, 200), "D": (200, 200)}
+    tiles = {n: small_grid(20, 20, 10.0, (CORNER[0] + x, CORNER[1] - y)) for n, (x, y) in corners.items()}
+    images = {f"{name}_20210501_B04": np.full((20, 20), 100 * i, np.uint16) for i, name in enumerate(tiles, 1)}
+    write_dates(tmp_path, boxes((120, 110, 290, 310), (130, 110, 330, 290)), images, **tiles)
+    store = extract(tmp_path, scale=1.0, units="1", statistics=["mean", "median"])
+    np.testing.assert_array_equal(values_of(store, "B04_median")[0][:, 0], [400, 200])
+
+
 def test_a_parcel_within_two_tiles_takes_the_one_that_saw_it(tmp_path: Path) -> None:
     frame = boxes((350, 100, 500, 200))
     full, half, none = (np.full((50, 60), 2000, np.uint16) for _ in range(3))
