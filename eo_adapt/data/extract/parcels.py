@@ -44,7 +44,8 @@ class Parcels:
 def read_parcels(path: Path, columns: Mapping[str, str], crs: str = "", layer: str = "") -> Parcels:
     """Read a layer.
 
-    Invalid outlines are repaired (their polygons kept); parcels without an area and without a label are left out.
+    Invalid outlines are repaired, and of collections the polygons kept; parcels without an area and without a label
+    are left out.
 
     Args:
         path: Anything geopandas reads.
@@ -98,11 +99,12 @@ def _repaired(parcels: Parcels) -> Parcels:
 
     shapes = parcels.frame.geometry.to_numpy().copy()
     there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
-    broken = np.flatnonzero(there & ~shapely.is_valid(shapes))
-    repaired = [(parcels.frame["key"][i], str(shapely.is_valid_reason(shapes[i]))) for i in broken]
+    collection = shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION
+    broken = np.flatnonzero(there & (collection | ~shapely.is_valid(shapes)))
+    repaired = [(parcels.frame["key"][i], _wrong(shapes[i])) for i in broken]
     shapes[broken] = [_polygons(shapely.make_valid(shape)) for shape in shapes[broken]]
     area = np.where(there, shapely.area(shapes), 0.0)
-    finite = np.isfinite(shapely.bounds(shapes)).all(1)
+    finite = np.isfinite(shapely.bounds(shapes)).all(1) | shapely.is_empty(shapes)
     frame = parcels.frame.set_geometry(type(parcels.frame.geometry)(shapes, crs=parcels.frame.crs))
     kept = Parcels(
         frame, parcels.left_out, [r for r, i in zip(repaired, broken, strict=True) if area[i] > 0 and finite[i]]
@@ -115,6 +117,13 @@ def _repaired(parcels: Parcels) -> Parcels:
             *(x[~bad] for x in (reasons, area, finite, there)),
         )
     return kept
+
+
+def _wrong(shape: Any) -> str:
+    """Why an outline cannot be used as it is."""
+    import shapely
+
+    return "collection of geometries" if shapely.is_valid(shape) else str(shapely.is_valid_reason(shape))
 
 
 def _polygons(shape: Any) -> Any:

@@ -35,6 +35,21 @@ def test_broken_outlines_are_repaired_and_empty_ones_left_out(tmp_path: Path) ->
     assert found.frame.geometry[2].equals(shapely.box(0, 0, 50, 50))
 
 
+def test_of_collections_the_polygons_are_kept(tmp_path: Path) -> None:
+    box, point = shapely.box(0, 0, 10, 10), shapely.Point(3, 3)
+    shapes = [
+        shapely.GeometryCollection([box, point]),
+        shapely.GeometryCollection([point]),
+        shapely.MultiPolygon([box]),
+    ]
+    found = read_parcels(layer(tmp_path / "p.parquet", shapes), {"id": "id"})
+    assert found.frame["key"].tolist() == ["p0", "p2"]
+    assert found.frame.geometry[0].equals(box)
+    assert set(found.frame.geom_type) <= {"Polygon", "MultiPolygon"}
+    assert found.left_out == [("p1", "no area")]
+    assert found.repaired == [("p0", "collection of geometries")]
+
+
 def test_a_layer_without_crs(tmp_path: Path) -> None:
     path = layer(tmp_path / "p.parquet", [shapely.box(0, 0, 1, 1)], None)
     with pytest.raises(ValueError, match=r"p\.parquet states no CRS; .* parcels_crs=EPSG:4326"):
