@@ -89,7 +89,8 @@ def read_folder(
         root: The folder.
         layout: Its files' names.
         sensor: Name of the series.
-        twice: Two files of the same band, tile and date: ``error``, or ``latest`` in order of baseline and name.
+        twice: Two files of the same band, tile and date: ``error``, or ``latest``, the one of the highest baseline, of
+            equal ones the last by name.
         unread: Told of files that cannot be opened; None = they are raised. Files are opened here only if nothing but
             their band descriptions names the bands.
 
@@ -98,6 +99,7 @@ def read_folder(
     """
     files = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix.lower() in IMAGES)
     groups: dict[tuple[str, ...], dict[str, Image]] = defaultdict(dict)
+    baselines: dict[str, str] = {}  # of each file
     matched = 0
     for path in files:
         match = layout._rules[0].search(path.relative_to(root).as_posix())
@@ -112,13 +114,14 @@ def read_folder(
             unread(error)
             continue
         for number, said in parts:
-            _put(groups, layout, path, number, said, twice)
+            baselines[str(path)] = said.get("baseline", "")
+            _put(groups, layout, path, number, said, twice, baselines)
     if not matched:
         names = [p.relative_to(root).as_posix() for p in files[:3]]
         raise ValueError(
             f"no image below {root} matches pattern={layout.pattern!r}; there are {len(files)}, such as {names}"
         )
-    return [_acquisition(key, found, layout, sensor) for key, found in sorted(groups.items())]
+    return [_acquisition(key, found, layout, sensor, baselines) for key, found in sorted(groups.items())]
 
 
 def _bands(path: Path, layout: Layout, said: Mapping[str, str | None]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -163,6 +166,7 @@ def _put(
     number: int,
     said: Mapping[str, str],
     twice: Twice,
+    baselines: Mapping[str, str],
 ) -> None:
     baseline = said.get("baseline", "")
     if layout.offset == "baseline" and not baseline:
@@ -179,10 +183,12 @@ def _put(
     before = groups[key].get(band)
     if before is not None and twice == "error":
         raise ValueError(
-            f"band {band} of {moment} occurs twice: {before.path} and {path}. Remove one, take the last by name with "
-            "twice=latest, or, if they are different passes, tell them apart by a group (time, tile, platform or orbit)"
+            f"band {band} of {moment} occurs twice: {before.path} and {path}. Remove one, take the highest baseline, "
+            "or else the last by name, with twice=latest, or, if they are different passes, tell them apart by a group "
+            "(time, tile, platform or orbit)"
         )
-    groups[key][band] = image
+    if before is None or baseline >= baselines[before.path]:
+        groups[key][band] = image
 
 
 def _moment(said: Mapping[str, str], path: Path) -> str:
@@ -204,8 +210,11 @@ def _checked(moment: str, path: Path) -> str:
     return moment
 
 
-def _acquisition(key: tuple[str, ...], found: dict[str, Image], layout: Layout, sensor: str) -> Acquisition:
+def _acquisition(
+    key: tuple[str, ...], found: dict[str, Image], layout: Layout, sensor: str, baselines: Mapping[str, str]
+) -> Acquisition:
     tile, moment, platform, orbit, direction = key
     mask = found.pop(layout.mask_band, None) if layout.mask_band else None
     direction = {"a": "asc", "d": "desc"}.get(direction[:1].lower(), "")
-    return Acquisition(sensor, tile, moment, found, mask, platform, orbit, direction)
+    baseline = ", ".join(sorted({baselines[image.path] for image in found.values()} - {""}))
+    return Acquisition(sensor, tile, moment, found, mask, platform, orbit, direction, baseline)

@@ -88,6 +88,16 @@ def test_a_band_of_a_date_twice(tmp_path: Path) -> None:
     assert "second" in one.bands["B04"].path
 
 
+def test_of_two_processings_the_higher_baseline_is_the_latest(tmp_path: Path) -> None:
+    for name in ("z/A_20210501_N0301_B04", "a/A_20210501_N0500_B04"):
+        write_tif(tmp_path / f"{name}.tif", BLANK, GRID)
+    pattern = r"(?P<tile>[A-Z]+)_(?P<date>\d{8})_N(?P<baseline>\d{4})_(?P<band>\w+)\.tif$"
+    (one,) = read_folder(tmp_path, Layout(pattern, offset="baseline"), "s2", "latest")
+    assert "N0500" in one.bands["B04"].path
+    assert one.bands["B04"].offset == -1000
+    assert one.baseline == "0500"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
