@@ -218,7 +218,7 @@ def _join(
             table = _table(np.load(path), found, names, codes, about, trained.temperature)
             counts += np.bincount(np.load(path).argmax(1), minlength=len(names))
             if output.suffix == ".gpkg":
-                _append(table, whole, output.stem)
+                _append(table, whole, output.stem, kind_of(json.loads(geo)))
                 continue
             if writer is None:
                 facts = {f"eo_adapt:{key}": str(value) for key, value in about.items()}
@@ -269,14 +269,23 @@ def _table(
     return pa.table(columns)
 
 
-def _append(table: pa.Table, path: Path, layer: str) -> None:
-    """Rows to a GeoPackage."""
+def kind_of(geo: dict[str, Any]) -> str:
+    """The type of geometry that a whole layer has, by a GeoParquet's metadata; polygons may be made multi-polygons."""
+    kinds = set(geo["columns"][geo["primary_column"]]["geometry_types"])
+    if kinds == {"Polygon", "MultiPolygon"}:
+        return "MultiPolygon"
+    return kinds.pop() if len(kinds) == 1 else "Unknown"
+
+
+def _append(table: pa.Table, path: Path, layer: str, kind: str) -> None:
+    """Rows to a GeoPackage, whose layer has one type whatever the first rows are."""
     import geopandas as gpd
     import shapely
 
     logging.getLogger("pyogrio").setLevel(logging.WARNING)  # it tells how many rows each call writes
     frame = table.drop_columns("geometry").to_pandas()
     shapes = shapely.from_wkb(table["geometry"].to_numpy(zero_copy_only=False))
+    how = {"mode": "a" if path.exists() else "w", "geometry_type": kind, "promote_to_multi": kind == "MultiPolygon"}
     gpd.GeoDataFrame(frame, geometry=shapes, crs="EPSG:4326").to_file(
-        path, layer=layer, driver="GPKG", mode="a" if path.exists() else "w", engine="pyogrio"
+        path, layer=layer, driver="GPKG", engine="pyogrio", **how
     )

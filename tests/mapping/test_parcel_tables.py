@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pyogrio
 import pytest
+import shapely
 import torch
 import yaml
 
@@ -162,3 +165,34 @@ def test_what_does_not_fit_is_said(crops: Path, aerial: Path, store: Store, tmp_
     one.card["bands"] = {"s1": ["VV"]}
     with pytest.raises(ValueError, match=r"the run reads the sensor s1; the store .* has \['s2'\]"):
         parcels.check_store(one, store)
+
+
+BOX = shapely.box(0, 0, 1, 1)
+MANY = shapely.MultiPolygon([BOX, shapely.box(2, 2, 3, 3)])
+
+
+@pytest.mark.parametrize(
+    ("groups", "kind"),
+    [
+        ([[BOX], [MANY]], "MultiPolygon"),
+        ([[MANY], [BOX, None]], "MultiPolygon"),
+        ([[None], [BOX]], "Polygon"),
+        ([[shapely.Point(0, 0)], [BOX]], "Unknown"),
+        ([[None], [None]], "Unknown"),
+        ([[shapely.force_3d(BOX, 7.0)], [shapely.force_3d(BOX, 7.0)]], "Polygon Z"),
+    ],
+)
+def test_a_layer_has_one_type_whatever_its_first_rows_are(groups: list[list], kind: str, tmp_path: Path) -> None:
+    every = gpd.GeoDataFrame(geometry=[shape for group in groups for shape in group], crs="EPSG:4326")
+    every.to_parquet(tmp_path / "index.parquet")
+    geo = json.loads(pq.read_schema(tmp_path / "index.parquet").metadata[b"geo"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # GDAL warns of geometries that are none of the layer's type
+        for group in groups:
+            wkb = pa.array([None if s is None else bytes(shapely.to_wkb(s)) for s in group], pa.binary())
+            table = pa.table({"parcel_id": ["x"] * len(group), "geometry": wkb})
+            parcels._append(table, tmp_path / "out.gpkg", "layer", parcels.kind_of(geo))
+    assert pyogrio.read_info(tmp_path / "out.gpkg")["geometry_type"] == kind
+    found = gpd.read_file(tmp_path / "out.gpkg")
+    assert len(found) == len(every)
+    assert all(a is b or (a.equals(b)) for a, b in zip(found.geometry, every.geometry, strict=True))
