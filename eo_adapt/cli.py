@@ -26,6 +26,7 @@ from . import registry
 from .paths import configs_dir
 
 OWN_CONFIGS = ("--config-dir", "-cd", "--config-path", "-cp")
+HELP = ("-h", "--help")
 FLAGS = ("-h", "--help", "--hydra-help", "--version", "-m", "--multirun", "-c", "--cfg", "--info", "--package", "-p")
 
 
@@ -38,6 +39,9 @@ def launch(verb: str, work: Callable[[DictConfig], Any]) -> None:
     """
     arguments = sys.argv[1:]
     try:
+        if any(a in HELP for a in arguments) and (text := options_of(verb)):
+            print(text)
+            return
         overrides = [a for a in arguments if not a.startswith("-")]
         sys.argv[1:] = registry.expand(arguments)
         if not any(a in OWN_CONFIGS for a in arguments):  # with a folder of the user's own, hydra alone knows all names
@@ -56,6 +60,18 @@ def launch(verb: str, work: Callable[[DictConfig], Any]) -> None:
         sys.exit(130)
     except Exception as error:
         stop(error)
+
+
+def options_of(verb: str) -> str:
+    """The options of a verb with their comments; "" for verbs that choose from groups: hydra's own help lists these."""
+    path = configs_dir() / f"{verb}.yaml"
+    listed: Any = OmegaConf.select(OmegaConf.load(path), "defaults", default=[])
+    if any(entry != "_self_" and not str(next(iter(entry))).startswith("override ") for entry in listed):
+        return ""
+    blocks = re.split(r"\n(?=\S)", path.read_text().rstrip())
+    kept = [block.rstrip() for block in blocks if not block.startswith(("defaults:", "hydra:"))]
+    lines = [f"\n{block}" if block.startswith("#") else block for block in kept[1:]]
+    return "\n".join([kept[0].removeprefix("# "), "", *lines])
 
 
 def guard(work: Callable[[], None]) -> None:

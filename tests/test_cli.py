@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from quick import QUICK, ROOT
 
-from eo_adapt.cli import compose
+from eo_adapt.cli import compose, options_of
 
 
 def call(verb: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -183,3 +184,16 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     return folder
+
+
+def test_help_shows_every_option_with_its_comment() -> None:
+    done = call("predict", "--help")
+    assert done.returncode == 0, done.stderr
+    config = (ROOT / "configs" / "predict.yaml").read_text()
+    options = [line for line in config.splitlines() if re.match(r"[a-z_]+: .*#", line)]
+    assert len(options) > 20
+    assert set(options) <= set(done.stdout.splitlines())
+    assert done.stdout.startswith("Maps of scenes, tables of parcels: python -m eo_adapt.predict run=<run directory>")
+    assert "hydra" not in done.stdout.lower()
+    assert "encoder: " in options_of("train") + call("train", "--help").stdout  # groups: hydra's own help
+    assert options_of("train") == options_of("benchmark") == ""
