@@ -50,7 +50,7 @@ class Work:
 
         Args:
             plan: All that the map depends on, in plain types.
-            anew: Whether an unfinished map of another plan may be thrown away.
+            anew: Whether an unfinished map of another plan may be thrown away; one without a finished band always is.
 
         Raises:
             ValueError: If there is one and it may not.
@@ -62,7 +62,7 @@ class Work:
             different = differences(earlier, plan, ())
             if not different:
                 return
-            if not anew:
+            if not anew and self._any():
                 raise ValueError(
                     f"{self.folder} holds an unfinished map of other settings; different: {spell(different)}. "
                     "overwrite=true begins anew, the same settings continue it"
@@ -80,6 +80,11 @@ class Work:
             raise OSError(
                 error.errno, f"cannot write the map to {self.folder.parent} ({error.strerror}); it takes {need:.2f} GB"
             ) from error
+
+    def _any(self) -> bool:
+        """Whether the folder holds what took time: a finished band, or a network that has learnt from the scene."""
+        ledger = self.folder / LEDGER
+        return (ledger.is_file() and any(ledger.read_bytes())) or (self.folder / "adapted.pt").exists()
 
     def done(self) -> np.ndarray:
         """(bands,) bool, which bands of rows are in."""

@@ -183,7 +183,7 @@ def test_what_is_there_is_kept_unless_told_otherwise(scene: Path, tmp_path: Path
     assert out.read_text() == "mine"
     flag = tmp_path / "killed"
     more = Settings(tile=32, overlap=12, batch=2, overwrite=True)
-    mapper = echo.mapper(partial(echo.dying, flag=str(flag), after=5))
+    mapper = echo.mapper(partial(echo.dying, flag=str(flag), after=9))  # of 14: some bands are written by then
     assert in_a_process(mapper, scene, out, more) == -signal.SIGKILL
     assert out.read_text() == "mine"  # until the new one is whole
     out.unlink()
@@ -205,3 +205,19 @@ def test_two_do_not_write_one_map(scene: Path, tmp_path: Path) -> None:
 def test_no_permission_is_said(scene: Path) -> None:
     with pytest.raises(OSError, match=r"cannot write to /proc"):
         map_scene(echo.mapper(), scene, Path("/proc/nowhere/map.tif"), HOW)
+
+
+def test_what_failed_before_its_first_band_keeps_no_other_settings_away(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="too large"):
+        map_scene(echo.mapper(_refusing), scene, tmp_path / "map.tif", Settings(tile=64))
+    assert (tmp_path / ".map.tif.part").exists()
+    facts = map_scene(echo.mapper(echo.blurring), scene, tmp_path / "map.tif", HOW)
+    assert facts["resumed"] == 0
+    assert not (tmp_path / ".map.tif.part").exists()
+
+
+def _refusing(device: Any) -> Any:
+    def said(inputs: Any) -> Any:
+        raise RuntimeError("too large")
+
+    return said
