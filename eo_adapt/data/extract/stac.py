@@ -6,7 +6,8 @@ pixels are read like those of any other file.
 Offset of Sentinel-2 items: what the publisher did is said by the first of these that an item has
 
     earthsearch:boa_offset_applied = true            counts are harmonised: 0
-    raster:bands of the asset: scale, offset         as they say
+    raster:bands: scale, offset                      as they say; also raster:scale and raster:offset of the asset or
+                                                     of its bands, as STAC 1.1 has them
     s2:processing_baseline, processing:version       -1000 counts from 04.00 on
 """
 
@@ -126,7 +127,7 @@ def _image(item: Any, parsed: Any, band: str, baseline: str, offset: Offset, raw
             "bands=[...] and mask_band=..."
         )
     path = re.sub(r"^file://", "", source.uri)
-    own = _raster_band(item, path)
+    own = _raster_band(item, path, int(source.band))
     nodata = tuple(float(x) for x in (source.meta.nodata,) if x is not None)
     if raw:
         return Image(path, int(source.band), nodata)
@@ -135,11 +136,18 @@ def _image(item: Any, parsed: Any, band: str, baseline: str, offset: Offset, raw
     return Image(path, int(source.band), nodata or ((0.0,) if _is_optical(item) else ()), scale, counts * scale)
 
 
-def _raster_band(item: Any, path: str) -> Mapping[str, Any]:
+def _raster_band(item: Any, path: str, number: int) -> Mapping[str, Any]:
+    """Scale and offset of a band, as versions 1 and 2 of the raster extension write them; only what is said."""
     for asset in item.assets.values():
         if re.sub(r"^file://", "", asset.get_absolute_href() or asset.href) == path:
-            found: Sequence[Mapping[str, Any]] = asset.extra_fields.get("raster:bands") or [{}]
-            return found[0]
+            said = asset.extra_fields
+            found: dict[str, Any] = {}
+            bands = [*(said.get("raster:bands") or []), *(said.get("bands") or [])]
+            for place in (said, *bands[number - 1 : number]):  # what a band says counts more
+                for key in ("scale", "offset"):
+                    value = place.get(f"raster:{key}", None if place is said else place.get(key))
+                    found |= {} if value is None else {key: value}
+            return found
     return {}
 
 

@@ -90,6 +90,25 @@ def test_offsets(properties: dict[str, Any], raster: dict[str, float], offset: f
     assert one.bands["B04"].offset == pytest.approx(-0.1)
 
 
+@pytest.mark.parametrize(
+    ("asset", "scale", "offset"),
+    [
+        ({"raster:scale": 2e-4, "raster:offset": 0}, 2e-4, 0),
+        ({"raster:offset": -0.1}, 1e-4, -0.1),
+        ({"bands": [{"name": "B04", "raster:scale": 2e-4, "raster:offset": 0.0}], "raster:offset": -0.1}, 2e-4, 0),
+        ({"bands": [{"name": "B04"}], "raster:offset": 0}, 1e-4, 0),
+        ({"bands": [{"name": "B04"}]}, 1e-4, -0.1),
+    ],
+)
+def test_items_of_stac_1_1(asset: dict[str, Any], scale: float, offset: float, tmp_path: Path) -> None:
+    plain = {**item("a", {"B04": "./b04.tif"}), "stac_version": "1.1.0"}
+    plain["properties"]["s2:processing_baseline"] = "05.00"
+    plain["assets"]["B04"].update(asset)
+    (one,) = Read(collection(tmp_path / "c.json", plain))
+    assert one.bands["B04"].scale == pytest.approx(scale)
+    assert one.bands["B04"].offset == pytest.approx(offset)
+
+
 def test_items_that_cannot_be_used(tmp_path: Path) -> None:
     silent = item("b", {"B04": "./b04.tif"})
     del silent["properties"]["s2:processing_baseline"]
