@@ -58,9 +58,14 @@ def properties_of(about: Mapping[str, Any], licence: str, parameters: int, when:
         ),
         "license": licence,
         "bands": [
-            {"name": _band(sensor, band), "description": f"{band} of {sensor}, {about['units'][sensor]}"}
+            {
+                "name": _band(sensor, band),
+                "description": f"{band} of {sensor}, {about['units'][sensor]}",
+                "unit": about["units"][sensor],
+                "statistics": {"mean": float(mean), "stddev": float(std)},
+            }
             for sensor, bands in about["bands"].items()
-            for band in bands
+            for band, mean, std in zip(bands, *about["statistics"][sensor], strict=True)
         ],
         "mlm:name": _name(about),
         "mlm:architecture": _architecture(about),

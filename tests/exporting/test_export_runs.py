@@ -96,6 +96,11 @@ def test_what_lies_beside_says_what_it_is(runs: dict[str, Path], tmp_path: Path)
     assert values.bands == [f"s2.{band}" for band in predictor.bands["s2"]]
     assert (values.input.shape, values.input.dim_order) == ([-1, -1, 13], ["batch", "time", "bands"])
     assert {band["name"] for band in text["properties"]["bands"]} == set(values.bands)
+    means, stds = predictor.about["statistics"]["s2"]
+    assert [band["statistics"] for band in text["properties"]["bands"]] == [
+        {"mean": mean, "stddev": std} for mean, std in zip(means, stds, strict=True)
+    ]
+    assert {band["unit"] for band in text["properties"]["bands"]} == {"reflectance"}
     classes = [one.to_dict() for one in mlm.output[1].classes]
     assert [one["title"] for one in classes] == list(predictor.legend.names)
     assert ["#" + one["color_hint"] for one in classes] == [c.upper() for c in predictor.colours.values()]
