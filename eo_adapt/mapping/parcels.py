@@ -150,7 +150,7 @@ def _inputs(trained: Trained, store: Store, rows: np.ndarray, batch: int, device
 def _begin(work: Path, plan: dict[str, Any], anew: bool) -> None:
     path = work / "plan.json"
     if path.is_file() and (different := differences(json.loads(path.read_text()), plan, ())):
-        if not anew:
+        if not anew and (any(work.glob("*.npy")) or (work / "adapted.pt").exists()):  # what took time
             raise ValueError(
                 f"{work} holds an unfinished table of other settings; different: {spell(different)}. overwrite=true "
                 "begins anew, the same settings continue it"

@@ -6,6 +6,7 @@ import json
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import geopandas as gpd
 import numpy as np
@@ -97,6 +98,18 @@ def check_geoparquet(geo: dict[str, Any], file: pq.ParquetFile) -> None:
             assert (shapes.total_bounds[2:] <= high + 1e-9).all()
         assert column.get("edges", "planar") in ("planar", "spherical")
         assert column.get("orientation", "counterclockwise") == "counterclockwise"
+
+
+def test_an_unfinished_table_without_parcels_does_not_block(
+    crops: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "parcels.parquet"
+    with monkeypatch.context() as patched:
+        patched.setattr(parcels, "_inputs", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            predict_parcels(crops, store, out, row_group=250)
+    assert list(tmp_path.glob(".*/plan.json"))
+    assert predict_parcels(crops, store, out, row_group=300)["parcels"] == len(store)
 
 
 def test_it_goes_on_after_a_stop(

@@ -70,8 +70,8 @@ def read_parcels(path: Path, columns: Mapping[str, str], crs: str = "", layer: s
     if len(twice):
         raise ValueError(
             f"{path}: {len(twice)} ids in column {columns['id']!r} occur more than once, first {list(twice[:5])}. "
-            f"Ids must "
-            "be unique, or a parcel could be in train and test: take another column with id=, or remove the copies"
+            "Ids must be unique, or a parcel could be in train and test: take another column with id=, or remove the "
+            "copies"
         )
     return _labelled(_repaired(Parcels(clean)))
 
@@ -86,6 +86,8 @@ def _read(path: Path, layer: str) -> geopandas.GeoDataFrame:
         if path.suffix in (".parquet", ".geoparquet"):
             return geopandas.read_parquet(path)
         layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+        if not layers:
+            raise ValueError("no layer in it has geometries; a table of coordinates is none: make outlines of it first")
         if layer not in layers and (layer or len(layers) != 1):
             raise ValueError(f"layer={layer!r} is asked for; the file has the layers {layers}: name one with layer=")
         return geopandas.read_file(path, layer=layer or layers[0])

@@ -123,3 +123,10 @@ def test_parcels_that_all_lie_elsewhere(tmp_path: Path) -> None:
     ):
         extract(tmp_path)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_table_without_outlines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fields.csv"
+    path.write_text("id,x,y\n1,500000,5500000\n")
+    with pytest.raises(ValueError, match=r"no layer in it has geometries.*make outlines"):
+        read_parcels(path, {"id": "id"})
