@@ -55,21 +55,19 @@ def test_the_command(world: Path, tmp_path: Path) -> None:
 
 
 def test_killed_again_and_again_the_store_is_the_same(world: Path, tmp_path: Path) -> None:
-    """SIGKILL at moments spread over a run, each start going on where the last one was."""
-    began = time.monotonic()
+    """SIGKILL as soon as there is one part more than at the last kill, each start going on where the last one was."""
     store = extract(world, tmp_path / "reference").path
-    seconds = time.monotonic() - began
-    left, fork = set(), multiprocessing.get_context("fork")  # nothing must be imported anew
-    for number in range(8):
+    left, parts = [0], tmp_path / "killed.work" / "parts"
+    fork = multiprocessing.get_context("fork")  # nothing must be imported anew
+    while left[-1] < DATES - 1:
         process = fork.Process(target=extract, args=(world, tmp_path / "killed"))
         process.start()
-        time.sleep(seconds * (0.1 + 0.12 * number))
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        while process.is_alive() and len(list(parts.glob("*.npy"))) <= left[-1]:
+            time.sleep(0.001)
+        process.kill()
         process.join()
-        parts = tmp_path / "killed.work" / "parts"
-        left.add(len(list(parts.glob("*.npy"))) if parts.is_dir() else 0)
-    assert left & set(range(1, DATES)) or DATES in left  # some kill fell into the work
+        left.append(len(list(parts.glob("*.npy"))))
+        assert left[-1] > left[-2], "a start that was not killed came to its end without a new part"
     assert same(store, extract(world, tmp_path / "killed").path)
 
 
