@@ -102,13 +102,7 @@ def map_scenes(
             settings.
         RuntimeError: At the end, if files failed; names them.
     """
-    if output.suffix:
-        raise ValueError(f"{len(files)} scenes make as many maps: output must be a folder; got {output}")
-    if any(path.parent.resolve() == output.resolve() for path in files):
-        raise ValueError(f"the scenes lie in {output}: maps there would be taken for scenes; set another output=")
-    names = [path.stem for path in files]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"scenes are called alike, {twice}: their maps would be, too; map the folders one by one")
+    _check(files, output)
     output.mkdir(parents=True, exist_ok=True)
     manifest = _manifest(output, _about(mapper, settings), settings.overwrite)
     entries = manifest["scenes"]
@@ -138,6 +132,17 @@ def map_scenes(
             f"({output / MANIFEST}). First: {failed[0]}"
         )
     return manifest
+
+
+def _check(files: list[Path], output: Path) -> None:
+    """Refuse a folder in which maps would clash with scenes or with each other."""
+    if output.suffix:
+        raise ValueError(f"{len(files)} scenes make as many maps: output must be a folder; got {output}")
+    if any(path.parent.resolve() == output.resolve() for path in files):
+        raise ValueError(f"the scenes lie in {output}: maps there would be taken for scenes; set another output=")
+    names = [path.stem for path in files]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"scenes are called alike, {twice}: their maps would be, too; map the folders one by one")
 
 
 def _about(mapper: Mapper, settings: Settings) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def test_means_of_real_parcels_are_those_of_exactextract(made: tuple[Store, np.n
         np.testing.assert_allclose(got.values[:, date, 0].numpy()[valid], theirs[valid], rtol=2e-6, atol=1e-6)
 
 
-def test_the_store_trains(made: tuple[Store, np.ndarray, np.ndarray, Grid], tmp_path: Path) -> None:
-    """The ordinary command on the ordinary store."""
+def test_the_store_trains_and_gets_its_map(made: tuple[Store, np.ndarray, np.ndarray, Grid], tmp_path: Path) -> None:
+    """The ordinary commands on the ordinary store, down to a layer that a GIS opens."""
     domain = "{_target_: eo_adapt.types.Domain, name: SI, recipe: sentinel2_parcels, select: {}}"
     words = [
         "task=crops", "data=sentinel2_parcels", f"data.store={made[0].path}", f"shift.sources=[{domain}]",
@@ -82,11 +82,19 @@ def test_the_store_trains(made: tuple[Store, np.ndarray, np.ndarray, Grid], tmp_
         "trainer.max_epochs=2", "data.split.block_size=200", "data.split.buffer=0", "data.min_per_class=1",
         "data.batch_size=8", "data.steps_per_epoch=3", "figures=false", f"hydra.run.dir={tmp_path}",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "eo_adapt.train", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
-    assert done.returncode == 0, done.stderr
+    predict = [f"run={tmp_path}", f"input={made[0].path}", f"output={tmp_path / 'map.gpkg'}"]
+    for verb, given in (("train", words), ("predict", predict)):
+        command = [sys.executable, "-m", f"eo_adapt.{verb}", *given]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=240)
+        assert done.returncode == 0, done.stderr
     domains = json.loads((tmp_path / "report.json").read_text())["domains"]
     assert list(domains) == ["SI"]
+    layer = geopandas.read_file(tmp_path / "map.gpkg").set_index("parcel_id")
+    assert layer.index.tolist() == made[0].index["parcel_id"].tolist()
+    assert set(layer["class"]) <= set(made[0].index["label"])
+    declared = geopandas.read_file(PARCELS).set_index("index").loc[layer.index].to_crs("EPSG:32633")
+    apart = layer.to_crs("EPSG:32633").distance(declared.representative_point())
+    assert apart.max() < 2000  # metres: the place of each parcel, which the store keeps rounded
 
 
 @pytest.mark.skipif(not EUROCROPS.is_file(), reason="the shared data are not here")
