@@ -61,6 +61,8 @@ def main(cfg: DictConfig) -> None:
             "prepare needs recipe=<name>: `python -m eo_adapt.prepare list` shows all, `show recipe=<name>` one"
         )
     recipe = Recipe.load(cfg.recipe)
+    if cfg.reader is not None:
+        recipe = recipe.with_options(_reader(cfg.reader))
     raw, out = _places(recipe, cfg)
     if cfg.do == "make" and (options := _extraction(cfg)):
         _extract(recipe, out, options, cfg)
@@ -75,6 +77,18 @@ def main(cfg: DictConfig) -> None:
         _check(recipe, raw, sources)
     else:
         _make(recipe, raw, out, sources, cfg)
+
+
+def _reader(given: Any) -> dict[str, Any]:
+    """What ``reader=`` says.
+
+    Raises:
+        ValueError: If it is no mapping.
+    """
+    plain = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+    if not isinstance(plain, dict):
+        raise ValueError(f"reader= takes options of the recipe's reader, e.g. reader={{sentinel2:true}}; got {plain!r}")
+    return {str(name): value for name, value in plain.items()}
 
 
 def _places(recipe: Recipe, cfg: DictConfig) -> tuple[Path, Path]:
@@ -111,7 +125,7 @@ def _make(recipe: Recipe, raw: Path, out: Path, sources: tuple[Source, ...], cfg
     how = recipe.by_hand
     print(f"{recipe.title}\nlicence: {recipe.licence.get('id', '?')}; cite: {recipe.citation}")
     steps = bring(raw, sources, Wishes(cfg.verify, cfg.keep, cfg.fetch), how, list(dict.fromkeys(pages)))
-    options = {name: str(cfg[name]) for name in ("recipe", "raw", "out", "parts", "fetch", "verify", "keep")}
+    options = {name: str(cfg[name]) for name in ("recipe", "reader", "raw", "out", "parts", "fetch", "verify", "keep")}
     result, made = make_result(recipe, raw, out, steps, options, cfg.force)
     about = result.about
     counts = [(what, n) for what in ("dropped", "skipped") if (n := about.get(what))]

@@ -25,7 +25,10 @@ from eo_adapt.selection.base import Criterion
 from eo_adapt.signature import locate
 
 OF_PLACES = {"aerial": 4, "elevation": 2, "s2": 10, "s1_asc": 2, "s1_desc": 2}  # sensors of task=fusion
-BY_AN_OPTION = {"eo_adapt.align.branches.EachBranch"}  # align_at=branches makes it
+BY_AN_OPTION = {
+    "eo_adapt.align.branches.EachBranch",  # align_at=branches makes it
+    "eo_adapt.encoders.blocks.attributes.AttributeEncoder",  # a branch of u_tt
+}
 
 # What Python hands to a constructor because only the data know it.
 GIVEN = {"encoder": {"sensors"}, "head": {"encoder", "classes"}, "data": {"shift", "seed", "kind", "oracle", "shots"}}

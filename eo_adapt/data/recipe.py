@@ -165,13 +165,23 @@ class Recipe:
                 writer.dropped += reader.finish(writer.temporary)
         return Store(out)
 
+    @property
+    def extracts(self) -> bool:
+        """Whether parcels are cut out of images."""
+        return isinstance(make(self.reader), ParcelExtraction)
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of the reader: what this recipe says, else its defaults."""
+        known = inspect.signature(type(make(self.reader))).parameters
+        return {name: self.reader.get(name, known[name].default) for name in known}
+
     def with_options(self, options: Mapping[str, Any]) -> Recipe:
         """The same recipe with other arguments of its reader.
 
         Raises:
             ValueError: If the reader has no such argument.
         """
-        known = sorted(inspect.signature(type(make(self.reader))).parameters)
+        known = sorted(self.options())
         if wrong := sorted(set(options) - set(known)):
             raise ValueError(f"the reader of recipe {self.name} has no option {wrong}; it has {known}")
         return replace(self, reader={**self.reader, **options})

@@ -35,13 +35,14 @@ class Encoder(nn.Module, ABC):
 
 
 def pick_sensor(sensors: Mapping[str, int], sensor: str) -> str:
-    """The one sensor a single-sensor encoder reads: ``sensor``, or the only one when it says "auto".
+    """The one sensor a single-sensor encoder reads: ``sensor``, or when it says "auto" the only one besides attributes.
 
     Raises:
         LookupError: If the name is not among the data's sensors, or "auto" leaves a choice.
     """
-    if sensor == "auto" and len(sensors) == 1:
-        return next(iter(sensors))
+    looks = [name for name in sensors if name != "attributes"] or list(sensors)
+    if sensor == "auto" and len(looks) == 1:
+        return looks[0]
     if sensor not in sensors:
         hint = "set encoder.sensor to one of them" if sensor == "auto" else "set encoder.sensor=auto or to one of them"
         raise LookupError(f"encoder.sensor is {sensor!r}; the data provide {sorted(sensors)}: {hint}")

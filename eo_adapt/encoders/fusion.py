@@ -38,7 +38,8 @@ class Fusion(Encoder):
     Args:
         sensors: The data's sensors, name -> number of bands; "attributes" may be among them.
         branch: Builds the encoder of one sensor from ``sensors`` and ``sensor``; of early fusion the only one.
-        branches: Sensor -> builder of its encoder, where it is to be another one.
+        branches: Sensor -> builder of its encoder, where it is to be another one; that of "attributes" may be given
+            although the data have none.
         modalities: Which sensors to fuse, the leading one first; () = all but "attributes", in the data's order.
         scheme: "early", "mid", "late", "added" or "decision".
         fuse: Late: "concat" and project, or "attention" among the sensors of a sample before that.
@@ -72,7 +73,8 @@ class Fusion(Encoder):
     ) -> None:
         super().__init__()
         self.modalities = chosen(sensors, modalities)
-        known = _named("encoder.branches", branches or {}, sensors)
+        own = {name: one for name, one in (branches or {}).items() if name != ATTRIBUTES or name in sensors}
+        known = _named("encoder.branches", own, sensors)
         for option, value, allowed in (("scheme", scheme, get_args(Name)), ("fuse", fuse, get_args(Fuse))):
             if value not in allowed:
                 raise ValueError(f"encoder.{option} is {value!r}; allowed are {list(allowed)}")

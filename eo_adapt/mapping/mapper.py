@@ -96,8 +96,9 @@ def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best")
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         LookupError: If there is no such domain, or several to choose from.
-        ValueError: If it labels parcels, not pixels.
+        ValueError: If it labels parcels, not pixels, or reads attributes of patches, which a scene has not.
     """
+    from ..exporting.inputs import ATTRIBUTES, sensors_of
     from ..trained import load_run
 
     trained = load_run(run, checkpoint)
@@ -105,6 +106,10 @@ def of_run(run: Path | str, domain: str | None = None, checkpoint: str = "best")
     if not trained.maps:
         raise ValueError(
             f"the run {run} labels parcels: give input= a store of parcels, and output= a .parquet or .gpkg"
+        )
+    if ATTRIBUTES in sensors_of(trained.model.encoder):
+        raise ValueError(
+            f"the run {run} reads attributes of patches (encoder.modalities), and a scene has none: train one without"
         )
     loads = partial(_network, str(run), checkpoint, number)
     known = (trained.card, trained.domains[number], trained.digest, trained.temperature, str(run))

@@ -65,6 +65,8 @@ def text(recipe: Recipe, raw: Path, out: Path) -> str:
     for name, sensor in recipe.sensors.items():
         lines += _fact(f"sensor {name}", _join(sensor))
     lines += _fact("domains", recipe.domains) + _fact("split", recipe.split) + _fact("legend", recipe.legend)
+    if not recipe.extracts:  # else each option is a word of its own
+        lines += _fact("reader=", {name: str(value) for name, value in recipe.options().items()})
     lines += _fact("notes", recipe.notes)
     lines += [f"raw files  {raw}", f"result     {out}"]
     return "\n".join(lines)

@@ -90,5 +90,10 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
 
 
 def _key(recipe: Recipe, raw: Path, out: Path) -> str:
-    known = {"recipe": recipe.text, "code": code_hash(), "raw": provenance.listing(raw, out, times=True)}
+    known = {
+        "recipe": recipe.text,
+        "reader": dict(recipe.reader),
+        "code": code_hash(),
+        "raw": provenance.listing(raw, out, times=True),
+    }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

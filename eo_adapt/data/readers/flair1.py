@@ -31,6 +31,7 @@ from ..scenes.raster import TileError
 from ..scenes.records import Classes, Imagery, Raster, Scene
 from .files import damaged, need
 from .flair2_series import SENSOR, SENTINEL2, Superpatches
+from .flair_attributes import KINDS, attributes_of
 from .places import header
 
 CRS, GSD = "EPSG:2154", 0.2
@@ -57,6 +58,8 @@ class Flair1:
         legend: ``flair19`` | ``flair15`` | ``flair13`` | ``flair12`` | ``land_cover``; see
             :mod:`eo_adapt.data.scenes.flair_classes`.
         splits: ``flair1`` | ``flair2`` | ``flair_hub`` | ``uda_nas``; see :mod:`eo_adapt.data.scenes.flair_splits`.
+        attributes: Numbers of a patch that a network may read beside its pixels, of ``altitude``, ``season``, ``hour``,
+            ``camera`` and ``place``; see :func:`.flair_attributes.attributes_of`.
     """
 
     parts: Mapping[str, str] = field(default_factory=lambda: PARTS)
@@ -64,9 +67,14 @@ class Flair1:
     bands: Sequence[str] = BANDS
     legend: str = "flair19"
     splits: str = "flair1"
+    attributes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bands", tuple(self.bands))
+        if strange := sorted(set(self.attributes) - set(KINDS)):
+            raise ValueError(
+                f"attributes of FLAIR are {list(KINDS)}; got {list(self.attributes)}, of which {strange} are none"
+            )
         if not self.bands or (odd := sorted(set(self.bands) - set(BANDS))):
             raise ValueError(f"bands of FLAIR are {list(BANDS)}; got {list(self.bands)}, of which {odd} are none")
         flair_classes(self.legend)
@@ -115,7 +123,8 @@ class Flair1:
             if not gsd or not placed:
                 x, y, gsd = _place(path, gsd)
                 entry = entry if placed else {**entry, **dict(zip(CENTROID, (x, y), strict=True))}
-            yield patch_scene(image, mask if labelled else "", entry, gsd or GSD, self.bands, self.splits)
+            scene = patch_scene(image, mask if labelled else "", entry, gsd or GSD, self.bands, self.splits)
+            yield replace(scene, attributes=attributes_of(self.attributes, entry, image))
 
 
 @dataclass(frozen=True)

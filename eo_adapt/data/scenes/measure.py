@@ -17,6 +17,7 @@ from .raster import Grid, grid_of, read_image
 from .records import Imagery, Points, Raster, Scene, Series, Vectors
 from .units import misfit
 
+ATTRIBUTE = "attribute."  # columns of numbers of a patch that are no pixels
 NUMBERS = ("n", "mean", "m2")  # of each sensor: pixels, mean and sum of squared deviations of each band
 
 
@@ -113,7 +114,12 @@ def _measured(root: Path, scene: Scene, name: str, image: Raster | Series, image
 
 def _about(scene: Scene) -> dict[str, Any]:
     names = ("country", "region", "year", "sensor", "zone", "split", "date", "lon", "lat", "x", "y", "crs", "gsd")
-    return {"parcel_id": scene.key, **{name: getattr(scene, name) for name in names}}
+    attributes = {f"{ATTRIBUTE}{name}": float(number) for name, number in scene.attributes.items()}
+    if odd := [name for name, number in scene.attributes.items() if not np.isfinite(number)]:
+        raise ValueError(
+            f"patch {scene.key!r}: its attributes {odd} are no finite numbers; leave them out of the reader's"
+        )
+    return {"parcel_id": scene.key, **{name: getattr(scene, name) for name in names}, **attributes}
 
 
 def _where(raster: Raster | Vectors | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from ..store import band_numbers
 from .store import SceneStore
@@ -26,6 +27,7 @@ def statistics_of(
     Returns:
         Sensor -> (mean, std), one number a band; a constant band has std 1. Places of points have mean 0 and std 1. An
         optional sensor that all these patches lack gets the numbers of all patches that have it, with a warning.
+        Where patches have attributes, those of "attributes", too.
 
     Raises:
         ValueError: If there is no pixel at all.
@@ -50,4 +52,8 @@ def statistics_of(
         if store.sensors[name].kind == "points":  # x and y say where a point lies: they stay pixels
             joined[:2], std[:2] = 0.0, 1.0
         found[name] = (joined.tolist(), np.where(std > 1e-8, std, 1.0).tolist())
+    if store.attributes is not None:
+        values = store.attributes[rows].double()
+        std = values.std(0, correction=0)
+        found["attributes"] = (values.mean(0).tolist(), torch.where(std > 1e-8, std, 1.0).tolist())
     return found

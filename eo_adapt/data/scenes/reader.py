@@ -238,6 +238,8 @@ class PatchReader:
             stream = torch.Generator(self.device).manual_seed(raw.seed)
             images, maps = self.augment(images, maps, self.bands, self.statistics, stream)
         inputs = {name: self._observation(name, image, raw.looks[name]) for name, image in images.items()}
+        if self.store.attributes is not None:
+            inputs["attributes"] = Observation(self.store.attributes[raw.rows].to(self.device))
         labels = instances = None
         if maps is not None:
             labels = maps[:, 0].long()

@@ -191,6 +191,7 @@ class Scene:
         date: Acquisition, ISO ``YYYY-MM-DD``; "" where unknown.
         instances: Numbers that tell things of the mask apart (parcels), on the grid of the first sensor, 0 = none; None
             where they are not known.
+        attributes: Name -> number of the patch as a whole, no pixel (sun, camera); the same names of all patches.
     """
 
     key: str
@@ -210,6 +211,7 @@ class Scene:
     split: str = ""
     date: str = ""
     instances: Raster | None = None
+    attributes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

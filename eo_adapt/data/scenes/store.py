@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from ..prepared import Prepared, read_about
 from .instances import read_instances
 from .labels import Remap, read_labels
+from .measure import ATTRIBUTE
 from .points import read_points
 from .raster import TileError, read_image
 from .records import Classes, Hidden, Imagery, Points, Raster, Series, Vectors, Window
@@ -36,8 +38,8 @@ class SceneStore(Prepared):
     ``<sensor>.path|rows|size``), ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each
     band in physical units), of series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid``
     (:mod:`.measure_series`), ``mask.path|window|bands|column|layer``, where some patch has them
-    ``instances.path|window|bands|n``, and counts, the pixels of each class of ``names``. No pixel is copied. Of an
-    optional sensor that a patch lacks, ``path`` is "" and no pixel is seen.
+    ``instances.path|window|bands|n``, ``attribute.<name>`` (numbers of the patch), and counts, the pixels of each class
+    of ``names``. No pixel is copied. Of an optional sensor that a patch lacks, ``path`` is "" and no pixel is seen.
 
     Args:
         path: The store's folder.
@@ -47,8 +49,6 @@ class SceneStore(Prepared):
         FileNotFoundError: If there is no store, or no raw folder.
         StoreError: If its format is another one or its index is missing or cut short.
     """
-
-    attributes: Tensor | None = None  # parcels may have some
 
     kind, version = KIND, SCENE_FORMAT
 
@@ -86,6 +86,12 @@ class SceneStore(Prepared):
     def counts(self) -> np.ndarray:
         """(N, K) int64 pixels of each class of ``names``; zeros where a patch has no mask."""
         return np.stack(self.index["counts"].to_list()).astype(np.int64)
+
+    @cached_property
+    def attributes(self) -> Tensor | None:
+        """(N, A) float32 numbers of the patches that are no pixels, in the order of store.json; None without any."""
+        names = [f"{ATTRIBUTE}{name}" for name in self.about.get("attributes", ())]
+        return torch.tensor(self.index[names].to_numpy(np.float32)) if names else None
 
     @cached_property
     def fingerprint(self) -> str:

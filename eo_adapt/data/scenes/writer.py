@@ -20,7 +20,7 @@ from ..prepared import StoreError
 from ..writer import OnEmpty, is_empty, replace_folder
 from .geo import footprints
 from .labels import Remap
-from .measure import measure
+from .measure import ATTRIBUTE, measure
 from .raster import TileError
 from .records import Classes, Imagery, Scene
 
@@ -70,7 +70,7 @@ def write_scenes(
     if not rows:
         raise StoreError(f"the {recipe} data below {root} gave no usable patch ({left or 'there are none'})")
     lacking = {name: _fill_sizes(rows, name) for name, imagery in sensors.items() if imagery.optional}
-    instances = _fill_instances(rows)
+    instances, attributes = _fill_instances(rows), _attributes(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -85,6 +85,7 @@ def write_scenes(
             **_unseen(rows, _series(sensors)),
             **({"lacking": lacking} if lacking else {}),
             **instances,
+            **attributes,
             **_legible(sensors, classes, names, bool(instances)),
             "about": dict(about or {}),
             "files": _sizes(temporary),
@@ -165,6 +166,21 @@ def _fill_instances(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         row |= {key: value for key, value in none.items() if key not in row}
     return {"instances": sum(row["instances.n"] for row in rows)}
+
+
+def _attributes(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Names of the attributes, for store.json; nothing where there are none.
+
+    Raises:
+        StoreError: If a patch has others.
+    """
+    names = [[key for key in row if key.startswith(ATTRIBUTE)] for row in rows]
+    if odd := next((i for i, found in enumerate(names) if found != names[0]), None):
+        raise StoreError(
+            f"patch {rows[odd]['parcel_id']!r} has the attributes {names[odd]}, {rows[0]['parcel_id']!r} has "
+            f"{names[0]}; a reader must give all patches the same"
+        )
+    return {"attributes": [name.removeprefix(ATTRIBUTE) for name in names[0]]} if names[0] else {}
 
 
 def _spelled(imagery: Imagery) -> dict[str, Any]:
