@@ -31,6 +31,7 @@ from .scene_spec import Facts, Numbered, Table
 
 Missing = Literal["error", "unlabelled"]
 COLUMNS = ("key", "zone", "country", "region", "year", "sensor", "split", "date")
+POLYGONS = "polygons"
 WINDOW = ("row", "column")  # names that templates get besides those of the path and the table
 
 
@@ -56,6 +57,9 @@ class SceneFolder:
         ignored: Ids in masks that are no class.
         colours: Class name -> ``#rrggbb``.
         codes: ``#rrggbb`` -> id, where masks are drawn in colours; {} = masks hold ids.
+        instances: Template of the path of a raster that numbers the things of the mask from 1; or ``polygons``: each
+            polygon of a vector mask is one; "" = they are not told apart.
+        stuff: Names of classes that are no things.
         window: Cut images into windows of so many pixels; those at the lower and right edge are smaller. 0 = whole
             images. Templates of key and zone may then use ``{row}`` and ``{column}``, the number of the window; keys
             without them get it appended.
@@ -77,6 +81,8 @@ class SceneFolder:
     ignored: tuple[int, ...] = ()
     colours: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, int] = field(default_factory=dict)
+    instances: str = ""
+    stuff: tuple[str, ...] = ()
     window: int = 0
     multiple: int = 1
     crs: str = ""
@@ -110,6 +116,10 @@ class SceneFolder:
             )
         if isinstance(self.mask, Mapping) and {"path", "column"} - set(self.mask):
             raise ValueError(f"a mask of vectors is a mapping of path, column and layer; got {dict(self.mask)}")
+        if self.instances == POLYGONS and not isinstance(self.mask, Mapping):
+            raise ValueError(f"instances=polygons takes a mask of vectors; got mask={self.mask!r}")
+        if odd := set(self.stuff) - set(self.names.values()):
+            raise ValueError(f"stuff names {sorted(odd)}; the classes are {list(self.names.values())}")
         check_codes(self.codes, {*self.names, *self.ignored})
         known = {*re.compile(self.path).groupindex, *WINDOW}
         if self.table is None and (odd := set(self._used()) - known):
@@ -118,7 +128,7 @@ class SceneFolder:
     def _used(self) -> Iterator[str]:
         """Names in braces of all templates."""
         mask = self.mask["path"] if isinstance(self.mask, Mapping) else self.mask
-        for template in (mask, *self.others.values(), *self.columns.values()):
+        for template in (mask, self.instances, *self.others.values(), *self.columns.values()):
             yield from (name for _, name, _, _ in Formatter().parse(str(template)) if name)
 
     @property
@@ -129,7 +139,7 @@ class SceneFolder:
     @property
     def classes(self) -> Classes:
         """What the numbers in masks mean."""
-        return Classes(self.names, frozenset(self.ignored), dict(self.colours), dict(self.codes))
+        return Classes(self.names, frozenset(self.ignored), dict(self.colours), dict(self.codes), frozenset(self.stuff))
 
     def read(self, root: Path) -> Iterator[Scene]:
         """Yield the images, or their windows, by path. One that cannot be opened is yielded whole and without a place.
@@ -172,9 +182,11 @@ class SceneFolder:
             path = facts.fill(template)
             need(root / path, f"the image of {sensor} that belongs to {name}")
             images[sensor] = Raster(path, None, self.imagery[sensor].numbers)
+        mask = self._mask(root, name, facts, window)
         return Scene(
             images=images,
-            mask=self._mask(root, name, facts, window),
+            mask=mask,
+            instances=self._instances(root, name, facts, window, mask),
             lon=place.lon,
             lat=place.lat,
             x=place.x,
@@ -195,6 +207,17 @@ class SceneFolder:
         need(root / path, f"the mask of {name}, or set the reader's missing: unlabelled")
         if vector:
             return Vectors(path, str(vector["column"]), str(vector.get("layer", "")))
+        return Raster(path, window)
+
+    def _instances(
+        self, root: Path, name: str, facts: Facts, window: Window | None, mask: Raster | Vectors | None
+    ) -> Raster | Vectors | None:
+        if not self.instances or mask is None:
+            return None
+        if self.instances == POLYGONS:
+            return mask
+        path = facts.fill(self.instances)
+        need(root / path, f"the raster that numbers the things of {name}")
         return Raster(path, window)
 
 

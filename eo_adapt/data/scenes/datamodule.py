@@ -174,7 +174,7 @@ class SceneDataModule(DomainDataModule):
             raise ValueError(
                 f"the store of {self.recipe} does not tell parcels apart (no patch has instances), and this head "
                 "learns them one by one: choose data that do (PASTIS with its folder INSTANCE_ANNOTATIONS, embedded "
-                "tiles), or another head, e.g. head=dense"
+                "tiles, a scene folder with instances), or another head, e.g. head=dense"
             )
         self.patches = replace(self.patches, instances=True)
         self.reader = self.patches  # type: ignore[assignment]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -119,32 +119,59 @@ def read_labels(
 
 
 def _burn(root: Path, mask: Vectors, grid: Grid, remap: Remap, part: Window | None) -> np.ndarray:
-    """Polygons on a grid; later ones over earlier ones."""
+    """Classes of polygons on a grid."""
+    known, path = set(remap.classes.names.values()), root / mask.path
+    rest = remap.classes.names.get(0)
+    fill = UNKNOWN if rest is None else remap.numbers.get(rest, UNKNOWN)
+
+    def numbers(near: Any) -> list[int]:
+        if wrong := sorted(set(near[mask.column].astype(str)) - known):
+            raise ValueError(f"{path} has {wrong} in column {mask.column!r}; the classes are {sorted(known)}")
+        return [remap.numbers.get(str(name), UNKNOWN) for name in near[mask.column]]
+
+    return burn(path, mask, grid, part, numbers, fill, np.uint8)
+
+
+def burn(
+    path: Path,
+    vectors: Vectors,
+    grid: Grid,
+    part: Window | None,
+    numbers: Callable[[Any], Sequence[int]],
+    fill: int,
+    dtype: type[np.unsignedinteger[Any] | np.signedinteger[Any]],
+) -> np.ndarray:
+    """Polygons on a grid, (H, W), later ones over earlier ones.
+
+    Args:
+        path: Their file.
+        vectors: Its column and layer.
+        grid: The image's.
+        part: First row, first column, height, width within the patch; None = all of it.
+        numbers: Rows of polygons that may touch the part -> what to draw for each.
+        fill: What stands where there is no polygon.
+        dtype: Of the result.
+
+    Raises:
+        ValueError: If the image states no CRS, or the file cannot be laid over it.
+        LookupError: If the file lacks the column.
+    """
     from affine import Affine
     from rasterio.features import rasterize
 
-    path = root / mask.path
     if not grid.crs:
         raise ValueError(f"{path} cannot be drawn on an image that states no CRS; georeference the image")
     row, column, height, width = part or (0, 0, grid.height, grid.width)
     transform = Affine(*grid.transform) @ Affine.translation(column, row)
-    polygons = _polygons(path, mask.column, mask.layer, grid.crs)
+    polygons = _polygons(path, vectors.column, vectors.layer, grid.crs)
     corners = [transform @ corner for corner in ((0, 0), (width, 0), (0, height), (width, height))]
     (west, east), (south, north) = ((min(c), max(c)) for c in zip(*corners, strict=True))
     near = polygons.iloc[np.sort(polygons.sindex.query(_box(west, south, east, north)))]
-    known = set(remap.classes.names.values())
-    if wrong := sorted(set(near[mask.column].astype(str)) - known):
-        raise ValueError(f"{path} has {wrong} in column {mask.column!r}; the classes are {sorted(known)}")
-    rest = remap.classes.names.get(0)
-    fill = UNKNOWN if rest is None else remap.numbers.get(rest, UNKNOWN)
-    shapes = [
-        (shape, remap.numbers.get(str(name), UNKNOWN))
-        for shape, name in zip(near.geometry, near[mask.column], strict=True)
-        if shape is not None and not shape.is_empty
-    ]
+    pairs = zip(near.geometry, numbers(near), strict=True)
+    shapes = [(shape, number) for shape, number in pairs if shape is not None and not shape.is_empty]
     if not shapes:
-        return np.full((height, width), fill, np.uint8)
-    drawn: np.ndarray = rasterize(shapes, (height, width), fill=fill, transform=transform, dtype="uint8")
+        return np.full((height, width), fill, dtype)
+    drawn: np.ndarray = rasterize(shapes, (height, width), fill=fill, transform=transform, dtype=np.dtype(dtype).name)
     return drawn
 
 
@@ -174,7 +201,7 @@ def _polygons(path: Path, column: str, layer: str, crs: str) -> Any:
     if frame.crs is None:
         raise ValueError(f"{path} states no CRS; its polygons cannot be laid over images")
     try:
-        return frame.to_crs(crs)
+        return frame.reset_index(drop=True).to_crs(crs)
     except ProjError as error:  # also CRSError
         raise ValueError(
             f"the polygons of {path} cannot be laid over images: no transformation from {frame.crs.name!r} to the "

@@ -61,7 +61,7 @@ def measure(root: Path, scene: Scene, sensors: Mapping[str, Imagery], remap: Rem
             known = np.ones_like(seen) if imagery.series else seen
             row |= {"height": grid.height, "width": grid.width, "seen": float(seen.mean())}
             row |= _labels(root, scene, Raster(found["path"], found["window"]), grid, known, remap)
-            row |= _instances(root, scene, grid)
+            row |= _instances(root, scene, Raster(found["path"], found["window"]), grid)
             ground = grid
         elif problem := other_footprint(grid, ground):
             raise ValueError(f"patch {scene.key!r}: the image of {name} {root / found['path']} {problem}")
@@ -193,12 +193,13 @@ def _labels(root: Path, scene: Scene, image: Raster, grid: Grid, seen: np.ndarra
     return {**where, "counts": np.bincount(known, minlength=len(counts)).tolist()}
 
 
-def _instances(root: Path, scene: Scene, grid: Grid) -> dict[str, Any]:
+def _instances(root: Path, scene: Scene, image: Raster, grid: Grid) -> dict[str, Any]:
     """Where the numbers of instances lie, and how many there are; nothing where they are not known."""
     if scene.instances is None:
         return {}
-    if problem := same_grid(root, scene.instances, grid):
+    if isinstance(scene.instances, Raster) and (problem := same_grid(root, scene.instances, grid)):
         raise ValueError(f"patch {scene.key!r}: the instances {root / scene.instances.path} {problem}")
-    numbers = np.unique(read_instances(root, scene.instances))
-    where = {f"instances.{key}": value for key, value in _where(scene.instances).items()}
+    numbers = np.unique(read_instances(root, scene.instances, image))
+    place = {"column": "", "layer": "", **_where(scene.instances)}
+    where = {f"instances.{key}": value for key, value in place.items()}
     return {**where, "instances.n": int((numbers > 0).sum())}

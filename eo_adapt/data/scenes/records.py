@@ -189,8 +189,8 @@ class Scene:
         sensor: Camera, or what else domains select by.
         split: The publisher's split: train, val, test, or "".
         date: Acquisition, ISO ``YYYY-MM-DD``; "" where unknown.
-        instances: Numbers that tell things of the mask apart (parcels), on the grid of the first sensor, 0 = none; None
-            where they are not known.
+        instances: Numbers that tell things of the mask apart (parcels), on the grid of the first sensor, 0 = none; or
+            polygons, each a thing; None where they are not known.
         attributes: Name -> number of the patch as a whole, no pixel (sun, camera); the same names of all patches.
     """
 
@@ -210,7 +210,7 @@ class Scene:
     sensor: str = ""
     split: str = ""
     date: str = ""
-    instances: Raster | None = None
+    instances: Raster | Vectors | None = None
     attributes: Mapping[str, float] = field(default_factory=dict)
 
 

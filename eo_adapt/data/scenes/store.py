@@ -38,8 +38,9 @@ class SceneStore(Prepared):
     ``<sensor>.path|rows|size``), ``<sensor>.n|mean|m2`` (number of pixels, mean and sum of squared deviations of each
     band in physical units), of series also ``<sensor>.paths|dates|key|masks|mask_key|clear|valid``
     (:mod:`.measure_series`), ``mask.path|window|bands|column|layer``, where some patch has them
-    ``instances.path|window|bands|n``, ``attribute.<name>`` (numbers of the patch), and counts, the pixels of each class
-    of ``names``. No pixel is copied. Of an optional sensor that a patch lacks, ``path`` is "" and no pixel is seen.
+    ``instances.path|window|bands|column|layer|n``, ``attribute.<name>`` (numbers of the patch), and counts, the pixels
+    of each class of ``names``. No pixel is copied. Of an optional sensor that a patch lacks, ``path`` is "" and no
+    pixel is seen.
 
     Args:
         path: The store's folder.
@@ -151,10 +152,13 @@ class SceneStore(Prepared):
 
     def mask(self, row: int) -> Raster | Vectors | None:
         """Where the labels of a patch lie; None if it has none."""
-        path, column, layer = (self._columns[f"mask.{key}"][row] for key in ("path", "column", "layer"))
+        return self._drawn(row, "mask")
+
+    def _drawn(self, row: int, name: str) -> Raster | Vectors | None:
+        path, column, layer = (self._columns[f"{name}.{key}"][row] for key in ("path", "column", "layer"))
         if not path:
             return None
-        return Vectors(path, column, layer) if column else self.raster(row, "mask")
+        return Vectors(path, column, layer) if column else self.raster(row, name)
 
     def size(self, row: int, sensor: str) -> tuple[int, int]:
         """Height and width of a patch in the pixels of one sensor."""
@@ -253,15 +257,15 @@ class SceneStore(Prepared):
         Raises:
             TileError: If the file cannot be read any more.
         """
-        if not self._columns["instances.path"][row]:
+        where, image = self._drawn(row, "instances"), self.raster(row, self.first)
+        if where is None:
             return np.zeros(self.sizes[row] if part is None else part[2:], np.int32)
-        where = self.raster(row, "instances")
         if not self.keep:
             with self._named(row):
-                return read_instances(self.root, where, part)
+                return read_instances(self.root, where, image, part)
         if row not in self._kept_instances:
             with self._named(row):
-                self._kept_instances[row] = read_instances(self.root, where)
+                self._kept_instances[row] = read_instances(self.root, where, image)
         kept = self._kept_instances[row]
         return kept if part is None else kept[part[0] : part[0] + part[2], part[1] : part[1] + part[3]]
 

@@ -162,7 +162,8 @@ def _fill_instances(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """
     if not any("instances.n" in row for row in rows):
         return {}
-    none: dict[str, Any] = {"instances.path": "", "instances.window": None, "instances.bands": [], "instances.n": 0}
+    none: dict[str, Any] = {f"instances.{key}": "" for key in ("path", "column", "layer")}
+    none |= {"instances.window": None, "instances.bands": [], "instances.n": 0}
     for row in rows:
         row |= {key: value for key, value in none.items() if key not in row}
     return {"instances": sum(row["instances.n"] for row in rows)}
