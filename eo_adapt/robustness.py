@@ -13,8 +13,10 @@ from torch import Tensor
 from .data.datamodule import DomainDataModule
 from .data.loader import Part
 from .data.sampler import generator
+from .encoders.blocks.branched import Late
 from .encoders.blocks.masked import valid_dates
 from .encoders.blocks.modalities import hide
+from .encoders.blocks.schemes import Early
 from .encoders.fusion import Fusion
 from .metrics import confusion, mean_iou, scores
 from .report.map_scores import score_maps
@@ -96,12 +98,18 @@ def keys_of(data: DomainDataModule) -> tuple[str, ...]:
 def without_each(task: AdaptationTask, data: DomainDataModule) -> dict[str, Any]:
     """For the report of a fusion: ``{"without": {sensor: {domain: scores}}}``, each sensor removed in turn.
 
-    Nothing for encoders of one sensor. Labels must be opened.
+    ``untrained`` names the sensors whose token, which then stands in for them, no sample has taught by modality
+    dropout. Nothing for encoders of one sensor. Labels must be opened.
     """
     encoder = task.model.encoder
     if not isinstance(encoder, Fusion) or len(encoder.modalities) < 2:
         return {}
-    return {"without": {sensor: score_tests(task, data, without(sensor)) for sensor in encoder.modalities}}
+    shares = encoder.drop_modality.get_buffer("p").tolist()
+    never = [name for name, share in zip(encoder.modalities, shares, strict=True) if not share]
+    return {
+        "without": {sensor: score_tests(task, data, without(sensor)) for sensor in encoder.modalities},
+        "untrained": [name for name in never if isinstance(encoder.scheme, Early | Late)],
+    }
 
 
 def missing_dates(

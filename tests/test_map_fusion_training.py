@@ -53,6 +53,7 @@ def test_every_scheme_trains_and_says_what_each_sensor_is_worth(scheme: str, met
     more += ["align_at=all"] if scheme in ("late", "added", "decision") else []
     report = run(config(*words(scheme, f"method={method}", *more)), tmp_path)
     assert set(report["without"]) == SENSORS
+    assert report["untrained"] == []
     for domains in report["without"].values():
         assert set(domains) == {"T31TFJ", "T30UXV"}
         assert all(0 <= scores["closed_miou"] <= 1 for scores in domains.values())
@@ -66,6 +67,7 @@ def test_every_scheme_trains_and_says_what_each_sensor_is_worth(scheme: str, met
 
 def test_scores_without_a_sensor_or_its_dates_are_those_of_batches_without_them(tmp_path: Path) -> None:
     report = run(config(*words("late")), tmp_path)
+    assert set(report["untrained"]) == SENSORS
     task, data = build_task(as_plain(config(*words("late"))))
     load(task, data, tmp_path / "checkpoints" / "best.ckpt")
     with data.opened(lambda: None):

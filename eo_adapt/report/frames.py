@@ -22,6 +22,10 @@ CLASSES_NOTE = (
     "Precision: of the parcels called so, the share that is so. Recall: of the parcels that are so, the share that is "
     "called so. F1: their harmonic mean."
 )
+WITHOUT_NOTE = (
+    "Test samples shown to the same network as if nobody had the sensor; no network is trained for it. What falls is "
+    "what this network takes from the sensor, not what the sensor could be worth."
+)
 SPLITS_NOTE = (
     "Sources train with labels; targets adapt without. Parcels between the splits are left out (buffer). Distance: the "
     "smallest from a test parcel to a training parcel."
@@ -52,6 +56,21 @@ def scores(report: Report) -> pd.DataFrame:
                 "kappa": _score(d["kappa"]),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def without(report: Report) -> pd.DataFrame:
+    """One row a sensor that was removed from a fusion, one column a domain, as points lost."""
+    key = report.get("score", "closed_macro_f1")
+    rows = []
+    for sensor, domains in report.get("without", {}).items():
+        row: dict[str, Any] = {"without": spoken(sensor)}
+        for name, scores in domains.items():
+            whole, left = report["domains"][name][key], scores[key]
+            there = known(whole) and known(left)
+            row[f"{spoken(name)} ({report['domains'][name]['role']})"] = left if there else None
+            row[f"{spoken(name)}, change"] = left - whole if there else None
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -12,7 +12,7 @@ from . import frames
 from .figures import class_bars
 from .look import spoken
 from .page import Page
-from .sections import Run, again, calibration, confusion, data_text, open_section, training
+from .sections import Run, again, calibration, confusion, data_text, open_section, sensors, training
 from .warn import Report
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def map_sections(pictures: Mapping[str, Figure]) -> Sequence[Callable[[Page, Run
             what = f"{spoken(name)}: image, truth and prediction side by side."
             page.figure(sheet, what, what)
 
-    return (_result, _classes, sheets, confusion, calibration, _data, training, again)
+    return (_result, _classes, sheets, sensors, confusion, calibration, _data, training, again)
 
 
 def _result(page: Page, run: Run) -> None:

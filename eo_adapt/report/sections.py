@@ -100,6 +100,17 @@ def _classes(page: Page, run: Run) -> None:
         page.table(frames.f1_by_domain(run.report), "F1 of each class in each domain")
 
 
+def sensors(page: Page, run: Run) -> None:
+    """What a fusion loses without each of its sensors."""
+    table = frames.without(run.report)
+    if not len(table):
+        return
+    open_section(page, run, "Sensors", "sensors")
+    spelt = {"closed_macro_f1": "Closed macro-F1", "closed_miou": "Closed mIoU"}
+    name = spelt[run.report.get("score", "closed_macro_f1")]
+    page.table(table, f"{name} with each sensor removed in turn, and its change", note=frames.WITHOUT_NOTE)
+
+
 def confusion(page: Page, run: Run) -> None:
     """Where classes went."""
     mixed = frames.confusions(run.report)
@@ -244,4 +255,4 @@ def again(page: Page, run: Run) -> None:
     page.bibtex(citations(run.report, run.config, about))
 
 
-SECTIONS = (_result, _classes, confusion, _series, _maps, calibration, _area, _data, training, again)
+SECTIONS = (_result, _classes, sensors, confusion, _series, _maps, calibration, _area, _data, training, again)

@@ -52,11 +52,23 @@ def alarms(
         ("data", lambda: seen_tests(report)),
         ("data", lambda: small_tests(report)),
         ("data", lambda: absent_classes(report)),
+        ("sensors", lambda: untrained_tokens(report)),
         ("classes", lambda: label_shift(report, predictions)),
         ("classes", lambda: constant_predictions(predictions)),
         ("selection", lambda: disagreement(scores, chosen, chosen_by(report))),
     )
     return [Alarm(about, text) for about, rule in rules for text in rule()]
+
+
+def untrained_tokens(report: Report) -> list[str]:
+    """Scores with a sensor removed that say nothing of the sensor."""
+    if not (names := report.get("untrained")):
+        return []
+    return [
+        f"Training dropped none of {listing(names)} (encoder.drop_modality=0). Unless training samples lacked it, the "
+        "token that stands in for a removed sensor is as it was drawn at the start, and the score without that sensor "
+        "measures this token. Train with encoder.drop_modality=0.2."
+    ]
 
 
 def listing(names: Sequence[str], most: int = 4) -> str:

@@ -13,6 +13,7 @@ import torch
 from made_up import EVIL, MadeUp, made_up
 
 from eo_adapt.report.figures import draw
+from eo_adapt.report.frames import without
 from eo_adapt.report.html import chosen_epoch, lead, read_metrics, write_run_page
 from eo_adapt.report.sections import Run
 
@@ -175,6 +176,28 @@ def test_target_labels_and_a_companion_are_told(tmp_path: Path) -> None:
     assert "a yardstick for adaptation" in top
     assert "Negative transfer in 1 target domain" in top
     assert "<dt>target labels used</dt><dd>yes</dd>" in text
+
+
+def test_what_a_fusion_loses_without_each_sensor(tmp_path: Path) -> None:
+    made = made_up(tmp_path)
+    assert "Sensors" not in sections(page_of(made))
+    whole = {name: d["closed_macro_f1"] for name, d in made.report["domains"].items()}
+    made.report["without"] = {
+        "s2": {name: {"closed_macro_f1": score - 0.25} for name, score in whole.items()},
+        EVIL: {name: {"closed_macro_f1": None} for name in whole},
+    }
+    made.report["untrained"] = ["s2"]
+    page = page_of(made)
+    assert "Sensors" in sections(page)
+    assert "Closed macro-F1 with each sensor removed in turn" in page
+    assert page.count("-0.250") == len(whole)
+    assert EVIL not in page
+    assert "Training dropped none of s2" in page
+    table = without(made.report)
+    assert next(iter(table["without"])) == "s2"
+    name = next(iter(whole))
+    assert table.iloc[0, 1] == pytest.approx(whole[name] - 0.25)
+    assert table.iloc[1, 1:].isna().all()
 
 
 def test_png_figures_of_odd_names(tmp_path: Path) -> None:

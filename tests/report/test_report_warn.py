@@ -75,6 +75,11 @@ def test_leakage(gap: float, said: str | None) -> None:
     assert found == [] if said is None else f"in B {said}" in only(found)
 
 
+def test_tokens_that_nothing_taught() -> None:
+    assert "none of s2, s1 (encoder.drop_modality=0)" in only(texts(report(untrained=["s2", "s1"])))
+    assert texts(report(untrained=[])) == []
+
+
 def test_places_that_nobody_knows() -> None:
     made = report()
     made["domains"]["B"]["distances_m"] = {}
