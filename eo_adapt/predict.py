@@ -39,7 +39,7 @@ def predict_scenes(cfg: dict[str, Any], command: str) -> str:
     mapper = of_path(cfg["run"], cfg["domain"] or None, cfg["checkpoint"])
     output = Path(cfg["output"])
     if isinstance(scenes, list):
-        manifest = map_scenes(mapper, scenes, output, settings, command, told)
+        manifest = map_scenes(mapper, scenes, output, settings, command, told, cfg["figure"])
         return f"{len(manifest['scenes'])} maps: {output}"
     facts = map_scene(mapper, scenes, output, settings, command=command, told=told)
     if cfg["figure"]:

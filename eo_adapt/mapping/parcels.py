@@ -24,6 +24,7 @@ from ..trained import Trained, load_run
 from .adapt import adapted_network, learn
 from .answer import Network
 from .mapper import refuse_learning
+from .settings import check_devices
 from .work import held
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def predict_parcels(
     _check_output(output, overwrite, row_group, batch)
     _check_run(trained, store, run, adapt)
     number = trained.number(domain)
-    place = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    name = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    check_devices([name])
+    place = torch.device(name)
     work = output.with_name(f".{output.name}.part")
     plan = {
         "checkpoint": trained.digest, "domain": trained.domains[number], "store": store.fingerprint, "adapt": adapt,

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..rundir import write_text
+from .figure import draw_map
 from .mapper import Mapper
 from .maps import Settings, map_scene
 
@@ -79,6 +80,7 @@ def map_scenes(
     settings: Settings,
     command: str = "",
     told: Callable[[str], None] = lambda line: None,
+    figures: bool = False,
 ) -> dict[str, Any]:
     """Map many files, each by itself, into a folder; ``manifest.json`` says what became of each.
 
@@ -93,6 +95,7 @@ def map_scenes(
         settings: How.
         command: What to write into the files as their origin.
         told: Called with lines on the progress.
+        figures: Draw each map that is made, beside it.
 
     Returns:
         What the manifest holds.
@@ -120,6 +123,8 @@ def map_scenes(
         try:
             mine = replace(settings, overwrite=settings.overwrite or known)
             facts = map_scene(mapper, str(path), target, mine, command=command, told=told)
+            if figures:
+                draw_map(target, target.with_suffix(".png"), path.stem)
             entries[path.name] = {"status": "done", "state": state, "map": target.name, "pixels": facts["pixels"]}
         except (ValueError, OSError, LookupError, RuntimeError) as error:
             status = "refused" if isinstance(error, FileExistsError) else "failed"

@@ -68,6 +68,8 @@ class Settings:
             raise ValueError(
                 f"scheduler is one of {list(SCHEDULERS)} or an address such as tcp://host:8786; got {self.scheduler!r}"
             )
+        if self.scheduler in SCHEDULERS:  # another computer may have what this one lacks
+            check_devices(self.devices)
         Answer(lambda inputs: torch.zeros(0), 1.0, self.tta, self.scales, self.precision)  # says what is wrong
 
     @property
@@ -76,3 +78,20 @@ class Settings:
         if self.device == "auto":
             return ("cuda" if torch.cuda.is_available() else "cpu",)
         return tuple(part.strip() for part in self.device.split(","))
+
+
+def check_devices(names: Sequence[str]) -> None:
+    """Refuse devices that this computer has not.
+
+    Raises:
+        ValueError: Naming the first one, and what there is.
+    """
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for name in names:
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"device is auto, cpu, cuda, or several as cuda:0,cuda:1; got {name!r}") from error
+        if device.type == "cuda" and (device.index or 0) >= found:
+            there = f"{found} GPU{'s' if found > 1 else ''}" if found else "no GPU"
+            raise ValueError(f"device={name}, but torch {torch.__version__} sees {there} here: set device=auto or cpu")

@@ -133,11 +133,17 @@ def test_an_optional_sensor_may_be_missing(tmp_path: Path) -> None:
         ({"scales": (9.0,)}, r"scales are magnifications within 0.25 and 4"),
         ({"precision": "fp8"}, "precision is auto, fp32 or bf16"),
         ({"tile": -1}, "tile and batch are at least 0"),
+        ({"device": "gpu"}, "device is auto, cpu, cuda, or several as cuda:0,cuda:1; got 'gpu'"),
+        ({"device": "cpu, cuda:99"}, r"device=cuda:99, but torch .* sees .*GPU.* here: set device=auto or cpu"),
     ],
 )
 def test_options_out_of_range_are_said(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Settings(**change)
+
+
+def test_another_computer_may_have_the_device() -> None:
+    assert Settings(device="cuda:99", scheduler="tcp://far:8786").devices == ("cuda:99",)
 
 
 def test_a_network_of_another_shape_is_said(tmp_path: Path) -> None:
@@ -168,7 +174,8 @@ def test_a_folder_is_mapped_file_by_file_and_goes_on_after_one_that_fails(tmp_pa
         map_scenes(echo.mapper(), files, tmp_path / "out", HOW)
     assert sorted(p.name for p in (tmp_path / "out").glob("*.tif")) == ["s0.tif", "s2.tif"]
     (tmp_path / "in" / "s1.tif").write_bytes(good)
-    map_scenes(echo.mapper(), files, tmp_path / "out", HOW, told=lines.append)
+    map_scenes(echo.mapper(), files, tmp_path / "out", HOW, told=lines.append, figures=True)
+    assert [p.name for p in (tmp_path / "out").glob("*.png")] == ["s1.png"]  # of the map that was made now
     assert [line for line in lines if "there already" in line] == [
         "1/3 s0.tif: there already",
         "3/3 s2.tif: there already",
